@@ -1,0 +1,1 @@
+"""One verb, one file; app.py only assembles them."""

@@ -1,0 +1,1 @@
+"""The work behind each verb: ask lanes, tell remote."""

@@ -1,0 +1,1 @@
+"""Facts and verdicts as tables, JSON and pages for people."""

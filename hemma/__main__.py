@@ -1,0 +1,44 @@
+"""Entry point of `hemma`, `run-hemma` and `python -m hemma`.
+
+Our own root goes first on sys.path before anything else is imported: a user's `training/` on PYTHONPATH must not hide
+ours (style 2.3). `run` goes to the thin client without loading the CLI.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def _open_door() -> None:
+    here = os.path.dirname(os.path.abspath(__file__))
+    packed = os.path.join(here, "_app")
+    root = packed if os.path.isdir(packed) else os.path.dirname(here)
+    if sys.path[:1] != [root]:
+        sys.path.insert(0, root)
+
+
+def main() -> int:
+    """Run the `hemma` command line; returns the exit code."""
+    _open_door()
+    if sys.argv[1:2] == ["run"]:
+        return _run(sys.argv[2:])
+    from controller.cli.app import main as cli
+
+    return cli(sys.argv[1:])
+
+
+def run_hemma() -> int:
+    """Run `run-hemma`: the same as `hemma run`; returns the exit code."""
+    _open_door()
+    return _run(sys.argv[1:])
+
+
+def _run(arguments: list[str]) -> int:
+    from controller.cli.run import main as run
+
+    return run(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""The one error tree. Every expected failure is one of these; the CLI prints message and remedy, never a traceback.
+
+    HemmaError(message, *, remedy, exit_code, code)
+    |- UsageError 2                  the request cannot be read
+    |- RootMissing 66                the repository root is not on the host
+    |- NotARepository 67             the root is no git work tree
+    |- WrongDirectory 68             the working directory is not the root of its repository
+    |- NeedsPerson 75                a person has to decide
+    |- TimedOut 124                  the command ran past its time
+    `- Unreachable 255               the host, or the agent on it, cannot be spoken to
+       |- HostKeyUnknown  HostKeyChanged  AuthenticationRefused
+       `- ConnectionLost  AgentUnavailable  HostDiskFull
+
+Standard library only: the `hemma run` path imports this module.
+"""
+
+from __future__ import annotations
+
+
+class HemmaError(Exception):
+    """An expected failure: `message` states the fact, `remedy` is something to paste, `code` is a stable word."""
+
+    exit_code = 1
+    code = "failed"
+    remedy = ""
+
+    def __init__(
+        self, message: str, *, remedy: str | None = None, exit_code: int | None = None, code: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        if remedy is not None:
+            self.remedy = remedy
+        if exit_code is not None:
+            self.exit_code = exit_code
+        if code is not None:
+            self.code = code
+
+    def as_dict(self) -> dict[str, str | int]:
+        """The error as agents read it under --json: error code word, message, remedy, exit code."""
+        return {"error": self.code, "message": self.message, "remedy": self.remedy, "exit_code": self.exit_code}
+
+
+class UsageError(HemmaError):
+    """The request itself cannot be read: an unknown option, a missing command, a broken settings file."""
+
+    exit_code = 2
+    code = "usage"
+
+
+class RootMissing(HemmaError):
+    """The configured repository root does not exist on the host."""
+
+    exit_code = 66
+    code = "root-missing"
+
+
+class NotARepository(HemmaError):
+    """The configured root exists on the host and is no git work tree."""
+
+    exit_code = 67
+    code = "not-a-repository"
+
+
+class WrongDirectory(HemmaError):
+    """The configured root, or the directory asked for, is not (inside) the root of its repository."""
+
+    exit_code = 68
+    code = "wrong-directory"
+
+
+class NeedsPerson(HemmaError):
+    """Going on would need a decision that Hemma does not take alone."""
+
+    exit_code = 75
+    code = "needs-person"
+
+
+class TimedOut(HemmaError):
+    """The command was ended because it ran past --timeout."""
+
+    exit_code = 124
+    code = "timed-out"
+
+
+class Unreachable(HemmaError):
+    """The host could not be reached, or was lost and did not come back."""
+
+    exit_code = 255
+    code = "unreachable"
+
+
+class HostKeyUnknown(Unreachable):
+    """The host's key is in no known_hosts file; it is never accepted silently."""
+
+    code = "host-key-unknown"
+
+
+class HostKeyChanged(Unreachable):
+    """The host answered with another key than the one on record; always refused."""
+
+    code = "host-key-changed"
+
+
+class AuthenticationRefused(Unreachable):
+    """No key on offer was accepted by the host."""
+
+    code = "authentication-refused"
+
+
+class ConnectionLost(Unreachable):
+    """The connection broke and could not be brought back in time."""
+
+    code = "connection-lost"
+
+
+class AgentUnavailable(Unreachable):
+    """The host was reached but the agent cannot run there (no python3, too old, home not writable)."""
+
+    code = "agent-unavailable"
+
+
+class HostDiskFull(Unreachable):
+    """The host has no room for a run directory; nothing half-written is left."""
+
+    code = "host-disk-full"
+
+
+def _tree(cls: type[HemmaError]) -> list[type[HemmaError]]:
+    return [cls, *(found for sub in cls.__subclasses__() for found in _tree(sub))]
+
+
+def from_dict(facts: dict[str, object]) -> HemmaError:
+    """The error again that `as_dict` wrote, e.g. one that the broker sent to its client."""
+    by_code = {cls.code: cls for cls in _tree(HemmaError)}
+    code = str(facts.get("error", HemmaError.code))
+    exit_code = facts.get("exit_code")
+    return by_code.get(code, HemmaError)(
+        str(facts.get("message", "")),
+        remedy=str(facts.get("remedy", "")),
+        exit_code=exit_code if isinstance(exit_code, int) else None,
+        code=code,
+    )

@@ -1,0 +1,1 @@
+"""ACTS: the only room that crosses a machine boundary (SSH, host agent, broker)."""
