@@ -23,6 +23,10 @@ def main() -> int:
     _open_door()
     if sys.argv[1:2] == ["run"]:
         return _run(sys.argv[2:])
+    if sys.argv[1:3] == ["broker", "serve"] and len(sys.argv) == 4:
+        from remote.broker import serve
+
+        return serve(sys.argv[3])
     from controller.cli.app import main as cli
 
     return cli(sys.argv[1:])

@@ -1,0 +1,118 @@
+"""The `hemma` command line: puts the verbs together, and turns every failure into words and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import traceback
+from importlib import metadata
+from typing import Annotated
+
+import typer
+
+from controller.cli import config, host, init, run_help
+from controller.reports import console, surprise
+from manifests.errors import HemmaError
+
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="hemma",
+    help="Work on the authoritative GPU host as if it were local.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def main(argv: list[str]) -> int:
+    """Run the command line `argv` (without the program's name); returns the exit code.
+
+    An expected failure is two lines on stderr and its own exit code. A surprise is one line, a report file and 70.
+    """
+    debug, rest = _leading_debug(argv)
+    try:
+        # `run` parses its own words, byte for byte; only its help page is made here.
+        if rest[:1] == ["run"] and rest[1:] != ["--help"]:
+            return _run([*(["--debug"] if debug else []), *rest[1:]])
+        typer.main.get_command(app)(args=rest, prog_name="hemma")
+    except SystemExit as end:
+        return _code(end.code)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except HemmaError as error:
+        return _expected(error, rest, debug=debug)
+    except Exception as error:  # noqa: BLE001 - the last net: a surprise becomes a report
+        return _surprise(error, rest, debug=debug)
+    return 0
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"hemma {_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=_show_version)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Work on the authoritative GPU host as if it were local.
+
+    Example: hemma run -- nvidia-smi
+
+    Exit codes: 0 done, 2 usage, 66 root missing, 67 no repository, 68 wrong directory, 70 internal error,
+    75 a person must decide, 255 the host cannot be reached; `run` gives the command's own.
+    """
+
+
+def _run(arguments: list[str]) -> int:
+    from controller.cli import run
+
+    return run.main(arguments)
+
+
+def _assemble() -> None:
+    app.command("run")(run_help.command())
+    if importlib.util.find_spec("controller.cli.runs"):
+        importlib.import_module("controller.cli.runs").register(app)
+    app.command("init")(init.init)
+    app.command("config")(config.config)
+    app.add_typer(host.app, name="host")
+
+
+def _leading_debug(argv: list[str]) -> tuple[bool, list[str]]:
+    """Whether --debug stands before the verb, and the rest: `run` then still gets its arguments byte for byte."""
+    return (True, argv[1:]) if argv[:1] == ["--debug"] else (False, argv)
+
+
+def _code(code: object) -> int:
+    if code is None:
+        return 0
+    return code if isinstance(code, int) else 1
+
+
+def _expected(error: HemmaError, argv: list[str], *, debug: bool) -> int:
+    if debug:
+        traceback.print_exception(error)
+    console.show_error(error, as_json="--json" in argv)
+    return error.exit_code
+
+
+def _surprise(error: Exception, argv: list[str], *, debug: bool) -> int:
+    if debug:
+        traceback.print_exception(error)
+    return surprise.report(error, next((word for word in argv if not word.startswith("-")), ""))
+
+
+def _version() -> str:
+    try:
+        return metadata.version("hemma")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+_assemble()

@@ -1,0 +1,44 @@
+"""`hemma config`: what the settings are here, and which layer each came from."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from controller.reports import console
+from controller.settings import Resolved, explain, read_files
+
+
+def config(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show the settings that hold in this folder, and which file or variable each came from.
+
+    Example: hemma config
+
+    Environment values are never shown, only their names. Exit codes: 0, 2 no host or a broken file.
+    """
+    resolved = explain(read_files(os.getcwd(), os.environ))
+    rows = table_rows(resolved)
+    if as_json:
+        console.show_json({"settings": rows, "ignored": resolved.ignored})
+        return
+    table = Table("setting", "value", "from", box=None)
+    for key, row in rows.items():
+        value = "-" if row["value"] is None else str(row["value"])
+        table.add_row(*(console.plain(text) for text in (key, value, row["from"])))
+    console.out().print(table)
+    for key in resolved.ignored:
+        console.line(console.err(), "warn", f"unknown key, ignored: {key}")
+
+
+def table_rows(resolved: Resolved) -> dict[str, dict[str, Any]]:
+    """Each dotted key with its value and the layer it came from; of [env] the value is `(set)` (S20-R03)."""
+    values = resolved.settings.as_dict()
+    rows: dict[str, dict[str, Any]] = {}
+    for key, origin in sorted(resolved.origins.items()):
+        table, dot, rest = key.partition(".")
+        value = "(set)" if table == "env" else values[table][rest] if dot else values[table]
+        rows[key] = {"value": value, "from": origin}
+    return rows

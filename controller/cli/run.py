@@ -1,0 +1,173 @@
+"""`hemma run` and `run-hemma`: the thin way in. Nothing here may import typer, rich, pydantic or git."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from controller import snapshot
+from controller.cli import run_options
+from controller.flows import run as flow
+from manifests.errors import HemmaError, UsageError
+from remote.session import stderr_notice, write_to
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command these arguments describe on the host; returns the exit code (2, 66-68, 124, 255, or its own)."""
+    try:
+        values, argv = run_options.parse(arguments)
+        if values.get("help"):
+            return _help()
+        return _run(values, argv)
+    except HemmaError as error:
+        if "--json" in arguments:
+            _print_json(error.as_dict())
+        flow.show_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if "--debug" in arguments:
+            raise
+        from controller.reports import surprise
+
+        return surprise.report(error)
+
+
+def _help() -> int:
+    from controller.cli.app import main as cli
+
+    return cli(["run", "--help"])
+
+
+def settings_for(host: str | None = None) -> dict[str, Any]:
+    """The settings for the current folder: the snapshot when nothing changed, else resolved anew. Raises UsageError."""
+    environ = {**os.environ, "HEMMA_HOST": host} if host else dict(os.environ)
+    found = snapshot.read(os.getcwd(), environ)
+    if found is None:
+        from controller import settings
+
+        found = settings.load(os.getcwd(), environ)
+    return found
+
+
+def _run(values: run_options.Values, argv: list[str]) -> int:
+    shell = values.get("shell")
+    if (shell is None) == (not argv):
+        raise UsageError(
+            "there is no command to run" if shell is None else "give either a command or --shell, not both",
+            remedy='hemma run -- <command> [args]   or   hemma run --shell "a | b"',
+        )
+    settings = settings_for(_text(values.get("host")))
+    options = _options(values, settings)
+    request = flow.request_of(settings, options, argv)
+    if values.get("detach"):
+        return _detach(settings, request, bool(values.get("json")))
+    if values.get("json"):
+        return _run_for_json(settings, request)
+    return _run_through(settings, request, is_quiet=bool(values.get("quiet")))
+
+
+def _options(values: run_options.Values, settings: dict[str, Any]) -> dict[str, Any]:
+    lease, timeout = _text(values.get("lease")), _text(values.get("timeout"))
+    options: dict[str, Any] = {
+        "shell": values.get("shell"),
+        "cwd": values.get("cwd"),
+        "env": _environment(values.get("env")),
+        "timeout_s": run_options.seconds(timeout, "--timeout") if timeout else None,
+        "lease_s": run_options.seconds(lease, "--lease") if lease else settings["lease_s"],
+        "login": values.get("login") or settings["login"],
+        "stdin": not values.get("no_stdin"),
+    }
+    if lease == "none":
+        options["lease_s"] = 1e9  # still followed, so not detached; ends only when told
+    if values.get("detach"):
+        options.update(lease_s=None, stdin=False)
+    if values.get("pty"):
+        from controller.flows import terminal
+
+        options["pty"] = terminal.size()
+    return options
+
+
+def _environment(given: object) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for pair in given if isinstance(given, list) else []:
+        name, equals, value = str(pair).partition("=")
+        if not name or "\0" in pair:
+            raise UsageError(
+                f"--env {pair!r} names no variable", remedy="--env NAME=VALUE, or --env NAME to pass ours on"
+            )
+        if not equals and name not in os.environ:
+            raise UsageError(
+                f"--env {name}: there is no such variable here", remedy=f"export {name}=… first, or --env {name}=VALUE"
+            )
+        found[name] = value if equals else os.environ[name]
+    return found
+
+
+def _run_through(settings: dict[str, Any], request: dict[str, Any], *, is_quiet: bool) -> int:
+    session = flow.session_for(
+        settings,
+        request,
+        (write_to(1), write_to(2)),
+        stdin=0 if request["stdin"] else None,
+        notice=None if is_quiet else stderr_notice,
+    )
+    if request["pty"]:
+        from controller.flows import terminal
+
+        with terminal.raw(session):
+            end = flow.follow(session)
+    else:
+        end = flow.follow(session)
+    code = flow.exit_code_of(end, session.run_id)
+    _say_end(end, request, is_quiet)
+    return code
+
+
+def _say_end(end: dict[str, Any], request: dict[str, Any], is_quiet: bool) -> None:
+    """What the exit code alone does not tell: not found, timed out, ended by the lease."""
+    reason, detail = end.get("reason"), end.get("detail")
+    if reason == "not-started":
+        sys.stderr.write(f"failed  {detail}\n")
+        if end.get("exit_code") == 127 and request.get("shell") is None:
+            sys.stderr.write("do      is it on PATH there? try --login; for shell syntax use --shell\n")
+    elif is_quiet:
+        return
+    elif reason == "timed-out":
+        sys.stderr.write(f"failed  ended after --timeout {request['timeout_s']:g} s\n")
+    elif reason == "lease-expired":
+        sys.stderr.write("failed  ended by its lease: this client was away for too long\n")
+
+
+def _detach(settings: dict[str, Any], request: dict[str, Any], is_json: bool) -> int:
+    session = flow.session_for(settings, request, (write_to(1), write_to(2)))
+    flow.follow(session)
+    if is_json:
+        _print_json({"run_id": session.run_id, "state": "starting"})
+    else:
+        print(session.run_id)
+    return 0
+
+
+def _run_for_json(settings: dict[str, Any], request: dict[str, Any]) -> int:
+    out, err = flow.Capture(), flow.Capture()
+    stdin = 0 if request["stdin"] and not os.isatty(0) else None
+    session = flow.session_for(settings, request, (out.write, err.write), stdin=stdin)
+    end = flow.follow(session)
+    code = flow.exit_code_of(end, session.run_id)
+    kept = {name: end.get(name) for name in ("exit_code", "signal", "reason", "detail", "started_at", "ended_at")}
+    _print_json({"run_id": session.run_id, **kept, **out.fields("stdout"), **err.fields("stderr")})
+    return code
+
+
+def _print_json(fields: dict[str, Any]) -> None:
+    import json
+
+    print(json.dumps(fields), flush=True)
+
+
+def _text(value: object) -> str | None:
+    return str(value) if value is not None else None

@@ -1,0 +1,152 @@
+"""Run a command on the host and be its stand-in here: same bytes, same exit code, same signals.
+
+The path that people take a hundred times a day: standard library only, nothing imported that is not needed (style 4.6).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from lanes import guards, run_state
+from manifests.errors import HemmaError, Unreachable
+from remote.agent.frames import text_of
+from remote.host import target_of
+from remote.session import HostRefused, Session, Write
+
+# What --json keeps of each stream; the whole of it stays on the host (`hemma logs`).
+JSON_KEPT_BYTES = 1 << 20
+
+
+def new_run_id(now_s: float | None = None) -> str:
+    """A run id: UTC time first, so that ids sort by age, then enough randomness to never meet another."""
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now_s))
+    return f"{stamp}-{os.urandom(4).hex()}"
+
+
+def who() -> str:
+    """Who asks, for the run record: user@machine."""
+    user = os.environ.get("USER") or os.environ.get("USERNAME") or str(getattr(os, "getuid", lambda: "?")())
+    node = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
+    return f"{user}@{node}"
+
+
+def request_of(settings: dict[str, Any], options: dict[str, Any], argv: list[str]) -> dict[str, Any]:
+    """The request that goes to the agent. `options` has cwd, env, shell, timeout_s, lease_s (None = detached), login, pty, stdin."""
+    host = settings["host"]
+    env = {**settings["env"], **options.get("env", {})}
+    return {
+        "verb": "run",
+        "run_id": new_run_id(),
+        "state_dir": host["state_dir"],
+        "root": host["root"],
+        "require": guards.REQUIREMENTS,
+        "argv": [text_of(os.fsencode(word)) for word in argv] if options.get("shell") is None else None,
+        "shell": text_of(os.fsencode(options["shell"])) if options.get("shell") is not None else None,
+        "cwd": options.get("cwd"),
+        "env": {text_of(os.fsencode(name)): text_of(os.fsencode(value)) for name, value in env.items()},
+        "timeout_s": options.get("timeout_s"),
+        "lease_s": options.get("lease_s"),
+        "login": bool(options.get("login")),
+        "pty": options.get("pty"),
+        "stdin": bool(options.get("stdin")),
+        "lane": "hemma",
+        "who": who(),
+    }
+
+
+def session_for(
+    settings: dict[str, Any], request: dict[str, Any], writers: tuple[Write, Write], **more: Any
+) -> Session:
+    """A session with the host of these settings."""
+    return Session(target_of(settings["host"]), request, writers, **more)
+
+
+def follow(session: Session) -> dict[str, Any]:
+    """Follow a session to its end with our signals passed on. Raises the guard's refusal, or the link's error."""
+    with signals_passed_on(session):
+        try:
+            return session.follow()
+        except HostRefused as refused:
+            raise judged(refused) from None
+
+
+def judged(refused: HostRefused) -> HemmaError:
+    """The guard's own error for a refusal that carries guard facts; else the refusal itself."""
+    facts = refused.fields.get("facts")
+    return (guards.judge(facts) if isinstance(facts, dict) else None) or refused
+
+
+def exit_code_of(end: dict[str, Any], run_id: str) -> int:
+    """The exit code for a run's end. Raises Unreachable (255) for one that was lost."""
+    state = run_state.judge(run_state.end_facts(end))
+    if state.state == "lost":
+        raise Unreachable(
+            f"run {run_id} was lost: {state.reason}",
+            remedy=f"what it wrote until then: hemma logs {run_id}",
+            code="run-lost",
+        )
+    return state.exit_code if state.exit_code is not None else 0
+
+
+@contextmanager
+def signals_passed_on(session: Session) -> Iterator[None]:
+    """Within this, Ctrl-C and SIGTERM go to the remote command, and a timer keeps the lease while we are blocked."""
+    handlers: dict[int, Any] = {
+        signal.SIGINT: lambda *_: session.interrupt(),
+        signal.SIGTERM: lambda *_: session.send_signal(signal.SIGTERM),
+    }
+    if hasattr(signal, "SIGALRM"):
+        handlers[signal.SIGALRM] = lambda *_: session.renew()
+        handlers[signal.SIGQUIT] = lambda *_: session.send_signal(signal.SIGQUIT)
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    lease_s = session.request.get("lease_s") or 40.0
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, min(10.0, lease_s / 4), min(10.0, lease_s / 4))
+    try:
+        yield
+    finally:
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Capture:
+    """A writer that keeps the last JSON_KEPT_BYTES of a stream, for --json."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._kept = bytearray()
+
+    def write(self, piece: memoryview) -> None:
+        """Take a piece of output."""
+        self.size += len(piece)
+        self._kept += piece
+        if len(self._kept) > 2 * JSON_KEPT_BYTES:
+            del self._kept[:-JSON_KEPT_BYTES]
+
+    def fields(self, name: str) -> dict[str, Any]:
+        """The stream as JSON fields: text where it is UTF-8, else base64; and how much there was in all."""
+        kept = bytes(self._kept[-JSON_KEPT_BYTES:])
+        fields: dict[str, Any] = {f"{name}_bytes": self.size, f"{name}_truncated": self.size > len(kept)}
+        try:
+            fields[name] = kept.decode("utf-8")
+        except UnicodeDecodeError:
+            import base64
+
+            fields[name + "_base64"] = base64.b64encode(kept).decode("ascii")
+        return fields
+
+
+def show_error(error: HemmaError) -> None:
+    """The refusal on screen: what, and what to do. Plain text: this path has no rich."""
+    word = "refused" if error.exit_code in (2, 66, 67, 68, 75) else "failed "
+    sys.stderr.write(f"{word} {error.message}\n")
+    if error.remedy:
+        sys.stderr.write(f"do      {error.remedy}\n")

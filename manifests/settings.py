@@ -1,0 +1,175 @@
+"""The settings models: what the user's config.toml and a repo's [tool.hemma] may say, and what comes of them.
+
+People write these files, so every fault becomes a UsageError that names file, key, rule and mend. Unknown keys are kept
+(a newer Hemma may know them) unless one is a near miss of a known key: a typing slip must not be ignored silently.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, Field, JsonValue, ValidationError
+
+from manifests.errors import UsageError
+from manifests.model import Model, RawText, faults
+
+
+def _plain(value: str) -> str:
+    if not value or any(ord(character) < 0x20 or ord(character) == 0x7F for character in value):
+        raise ValueError("must be one line of text, not empty")
+    return value
+
+
+def _destination(value: str) -> str:
+    # A leading dash would be read as an option by any ssh program that gets it.
+    if value.startswith("-") or any(character.isspace() for character in value):
+        raise ValueError("must be an ssh alias or [user@]host[:port]")
+    return value
+
+
+def _host_path(value: str) -> str:
+    if not value.startswith(("/", "~")):
+        raise ValueError("must be a path on the host that starts with / or ~")
+    return value
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value) or value <= 0:
+        raise ValueError("must be a number of seconds above 0")
+    return value
+
+
+def _names(value: dict[str, str]) -> dict[str, str]:
+    for name, text in value.items():
+        if not name or "=" in name or "\0" in name + text:
+            raise ValueError("names must not be empty or hold `=`, and nothing may hold a NUL")
+    return value
+
+
+Plain = Annotated[RawText, AfterValidator(_plain)]
+Destination = Annotated[Plain, AfterValidator(_destination)]
+HostPath = Annotated[Plain, AfterValidator(_host_path)]
+Seconds = Annotated[float, Field(strict=True), AfterValidator(_finite)]
+Flag = Annotated[bool, Field(strict=True)]
+Environment = Annotated[dict[str, RawText], AfterValidator(_names)]
+LaneRules = dict[str, JsonValue] | list[JsonValue]
+
+
+class HostSettings(Model):
+    """How one host is reached. `root`, `python` and `state_dir` are places on the host; `~` is expanded there."""
+
+    name: Plain
+    ssh: Destination
+    root: HostPath | None = None
+    python: Plain = "python3"
+    state_dir: HostPath | None = None
+    ssh_config: Plain | None = None
+    keepalive_s: Seconds = 15.0
+    connect_timeout_s: Seconds = 10.0
+
+
+class Settings(Model):
+    """What all layers together say, for one folder and one environment. `lanes` holds the lane rules as given, in order."""
+
+    project_root: RawText | None = None
+    host: HostSettings
+    env: Environment = Field(default_factory=dict[str, str])
+    lease_s: Seconds = 60.0
+    login: Flag = False
+    lanes: LaneRules = Field(default_factory=dict[str, JsonValue])
+
+
+class HostEntry(Model):
+    """One [hosts.NAME] table of the user's config.toml; what is None is not set there. Without `ssh` NAME is the alias."""
+
+    ssh: Destination | None = None
+    root: HostPath | None = None
+    python: Plain | None = None
+    state_dir: HostPath | None = None
+    ssh_config: Plain | None = None
+    keepalive_s: Seconds | None = None
+    connect_timeout_s: Seconds | None = None
+
+
+class UserConfig(Model):
+    """The user's config.toml: personal, for all repos."""
+
+    hosts: dict[Destination, HostEntry] = Field(default_factory=dict[str, HostEntry])
+    default_host: Destination | None = None
+    lease_s: Seconds | None = None
+    login: Flag | None = None
+    env: Environment = Field(default_factory=dict[str, str])
+
+
+class ProjectSettings(Model):
+    """The [tool.hemma] table of a repo's pyproject.toml: committed, for everybody."""
+
+    host: Destination | None = None
+    root: HostPath | None = None
+    python: Plain | None = None
+    lease_s: Seconds | None = None
+    login: Flag | None = None
+    env: Environment = Field(default_factory=dict[str, str])
+    lanes: LaneRules = Field(default_factory=dict[str, JsonValue])
+
+
+EXAMPLES = {
+    "ssh": 'ssh = "gpu-box"',
+    "root": 'root = "~/work/repo"',
+    "python": 'python = "python3"',
+    "state_dir": 'state_dir = "~/.local/state/hemma"',
+    "ssh_config": 'ssh_config = "~/.ssh/config"',
+    "keepalive_s": "keepalive_s = 15.0",
+    "connect_timeout_s": "connect_timeout_s = 10.0",
+    "lease_s": "lease_s = 60.0",
+    "login": "login = false",
+    "host": 'host = "gpu"',
+    "hosts": '[hosts.gpu] with ssh = "gpu-box"',
+    "default_host": 'default_host = "gpu"',
+    "env": 'env = { NAME = "value" }, each value quoted',
+    "lanes": '[tool.hemma.lanes] with "docs/**" = "local"',
+}
+
+S = TypeVar("S", UserConfig, ProjectSettings, Settings)
+
+
+def validated(kind: type[S], table: dict[str, Any], source: str) -> S:
+    """The settings in `table`. Raises UsageError naming `source` (a file, or where the values came from), key, rule, mend."""
+    try:
+        settings = kind.model_validate(table)
+    except ValidationError as error:
+        raise _refusal(source, faults(error)) from error
+    slips = [(key, f"is unknown; did you mean `{meant}`?") for key, meant in near_misses(settings)]
+    if slips:
+        raise _refusal(source, slips)
+    return settings
+
+
+def near_misses(settings: Model, prefix: str = "") -> list[tuple[str, str]]:
+    """Unknown keys that look like a slip for a known one, as (dotted key, known key)."""
+    known = list(type(settings).model_fields)
+    found: list[tuple[str, str]] = []
+    for key in settings.model_extra or {}:
+        close = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
+        found += [(prefix + key, close[0])] if close else []
+    for name, entry in settings.hosts.items() if isinstance(settings, UserConfig) else ():
+        found += near_misses(entry, f"hosts.{name}.")
+    return found
+
+
+def unknown_keys(settings: Model) -> list[str]:
+    """Dotted keys that this Hemma does not know and therefore ignores."""
+    found = list(settings.model_extra or {})
+    for name, entry in settings.hosts.items() if isinstance(settings, UserConfig) else ():
+        found += [f"hosts.{name}.{key}" for key in unknown_keys(entry)]
+    return found
+
+
+def _refusal(source: str, found: list[tuple[str, str]]) -> UsageError:
+    # Lower-cased first letter: the rule continues the sentence "`key` ...".
+    rules = "; ".join(f"`{key}` {rule[:1].lower()}{rule[1:]}" if key else rule for key, rule in found)
+    keys = [part for key, _ in found for part in reversed(key.split(".")) if part in EXAMPLES]
+    example = f", e.g. {EXAMPLES[keys[0]]}" if keys else ""
+    return UsageError(f"{source}: {rules}", remedy=f"mend `{found[0][0] or 'the table'}` in {source}{example}")

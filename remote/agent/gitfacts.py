@@ -1,0 +1,66 @@
+"""What the guard and the run record need to know of a git work tree, read from its files without starting git."""
+
+import os
+
+
+def toplevel(path):
+    # type: (str) -> str | None
+    """The nearest folder at or above `path` that holds a git work tree, or None."""
+    here = os.path.realpath(path)
+    while True:
+        if git_dir(here):
+            return here
+        above = os.path.dirname(here)
+        if above == here:
+            return None
+        here = above
+
+
+def git_dir(folder):
+    # type: (str) -> str | None
+    """The git directory of the work tree rooted at `folder` (a linked work tree's `.git` file is followed), or None."""
+    dot_git = os.path.join(folder, ".git")
+    if os.path.isfile(dot_git):
+        line = _line(dot_git)
+        if not line.startswith("gitdir: "):
+            return None
+        dot_git = os.path.join(folder, line[len("gitdir: ") :])
+    return dot_git if os.path.isfile(os.path.join(dot_git, "HEAD")) else None
+
+
+def head(folder):
+    # type: (str) -> tuple[str | None, str | None]
+    """(commit, branch) checked out in the work tree rooted at `folder`; None where there is none yet or HEAD is detached."""
+    directory = git_dir(folder)
+    if directory is None:
+        return None, None
+    line = _line(os.path.join(directory, "HEAD"))
+    if not line.startswith("ref: "):
+        return (line or None), None
+    ref = line[len("ref: ") :]
+    common = _line(os.path.join(directory, "commondir"))
+    shared = os.path.normpath(os.path.join(directory, common)) if common else directory
+    commit = _line(os.path.join(shared, ref)) or _packed(shared, ref)
+    return commit, ref[len("refs/heads/") :] if ref.startswith("refs/heads/") else None
+
+
+def _line(path):
+    # type: (str) -> str
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.readline().strip()
+    except OSError:
+        return ""
+
+
+def _packed(shared, ref):
+    # type: (str, str) -> str | None
+    try:
+        with open(os.path.join(shared, "packed-refs"), encoding="utf-8", errors="surrogateescape") as file:
+            for line in file:
+                fields = line.split()
+                if len(fields) == 2 and fields[1] == ref:
+                    return fields[0]
+    except OSError:
+        pass
+    return None

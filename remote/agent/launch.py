@@ -1,0 +1,158 @@
+"""From a request to a supervised command: guard facts, environment, argument list, run record, fork."""
+
+import os
+import pwd
+import signal
+import socket
+
+from . import frames, gitfacts, store, supervisor
+
+# Variables that make bash read a file, or redefine commands, before the first one runs (S9-R21).
+SHELL_START_UP = ("BASH_ENV", "ENV", "CDPATH", "GLOBIGNORE", "SHELLOPTS", "BASHOPTS", "PROMPT_COMMAND")
+
+
+def guard_facts(root, cwd):
+    # type: (str | None, str | None) -> dict[str, object]
+    """What lanes.guards judges: does the root exist, is it the top of a git work tree, does the working directory lie in it."""
+    home = os.path.expanduser("~")
+    wanted = os.path.join(home, os.path.expanduser(root)) if root else ""
+    path = os.path.realpath(wanted) if wanted else ""
+    exists = bool(path) and os.path.isdir(path)
+    top = gitfacts.toplevel(path) if exists else None
+    directory = os.path.realpath(os.path.join(path, cwd or "."))
+    return {
+        "root": path or root,
+        "root_exists": exists,
+        "is_repository": top is not None,
+        "toplevel": top,
+        "is_toplevel": top is not None and top == path,
+        "cwd": directory,
+        "cwd_exists": os.path.isdir(directory),
+        "cwd_is_inside": directory == path or directory.startswith(path.rstrip("/") + "/"),
+    }
+
+
+def environment_for(request, first, folder):
+    # type: (dict[str, object], dict[str, str], str) -> dict[str, str]
+    """The command's environment: what sshd gave, less shell start-up hooks, ~/.local/bin first on PATH, then the request's."""
+    environment = {
+        name: value for name, value in first.items() if name not in SHELL_START_UP and not name.startswith("BASH_FUNC_")
+    }
+    home = environment.setdefault("HOME", os.path.expanduser("~"))
+    local_bin = os.path.join(home, ".local", "bin")
+    rest = [part for part in environment.get("PATH", os.defpath).split(os.pathsep) if part != local_bin]
+    environment["PATH"] = os.pathsep.join([local_bin] + rest)
+    environment["HEMMA_RUN_ID"] = os.path.basename(folder)
+    environment["HEMMA_RUN_DIR"] = frames.text_of(os.fsencode(folder))
+    pty = request.get("pty")
+    if isinstance(pty, dict) and pty.get("term"):
+        environment["TERM"] = str(pty["term"])
+    given = request.get("env")
+    if isinstance(given, dict):
+        environment.update({str(name): str(value) for name, value in given.items()})
+    return environment
+
+
+def exec_argv(request):
+    # type: (dict[str, object]) -> list[str]
+    """What is executed: the command itself, or bash for a shell line; with `login` through a login shell."""
+    shell, words = request.get("shell"), request.get("argv")
+    argv = [str(word) for word in words] if isinstance(words, list) else []
+    if request.get("login"):
+        line = str(shell) if shell is not None else 'exec "$@"'
+        return ["bash", "--login", "-c", line, "bash"] + argv
+    if shell is not None:
+        return ["bash", "--noprofile", "--norc", "-c", str(shell), "bash"] + argv
+    return argv
+
+
+def record_of(request, facts):
+    # type: (dict[str, object], dict[str, object]) -> dict[str, object]
+    """The content of run.json; of the environment only the names."""
+    commit, branch = gitfacts.head(str(facts["root"])) if facts["is_repository"] else (None, None)
+    env = request.get("env")
+    return {
+        "schema_version": 1,
+        "run_id": request["run_id"],
+        "argv": request.get("argv"),
+        "shell": request.get("shell"),
+        "cwd": facts["cwd"],
+        "root": facts["root"],
+        "lane": request.get("lane", "hemma"),
+        "commit": commit,
+        "branch": branch,
+        "who": request.get("who"),
+        "host": socket.gethostname(),
+        "user": pwd.getpwuid(os.getuid()).pw_name,
+        "created_at": store.now_iso(),
+        "detached": request.get("lease_s") is None,
+        "pty": request.get("pty") is not None,
+        "login": bool(request.get("login")),
+        "env_names": sorted(env) if isinstance(env, dict) else [],
+        "timeout_s": request.get("timeout_s"),
+        "lease_s": request.get("lease_s"),
+    }
+
+
+def start(request, first_environment):
+    # type: (dict[str, object], dict[str, str]) -> tuple[str, socket.socket | None, dict[str, object]]
+    """Start the command under a supervisor of its own; returns (run folder, connection to the supervisor, guard facts).
+
+    The connection is None when a run of that id exists already: then it is only attached to. Raises store.Refused when a
+    required fact does not hold (the facts ride along under `facts`) or the host has no room.
+    """
+    facts = guard_facts(_text(request.get("root")), _text(request.get("cwd")))
+    for name, needed in _pairs(request.get("require")):
+        if facts.get(name) != needed:
+            refused = store.Refused("guard", "%s does not hold" % name)
+            refused.fields.update(guard=name, facts=facts)
+            raise refused
+    runs = store.runs_folder(_text(request.get("state_dir")))
+    run_id = str(request["run_id"])
+    if "/" in run_id or run_id.startswith("."):
+        raise store.Refused("usage", "%r is no run id" % run_id, exit_code=2)
+    folder = store.create(runs, run_id, record_of(request, facts))
+    if folder is None:
+        return os.path.join(runs, run_id), None, facts
+    request = dict(request, cwd=facts["cwd"], exec_argv=exec_argv(request))
+    environment = environment_for(request, first_environment, folder)
+    ours, theirs = socket.socketpair()
+    if os.fork() == 0:
+        _become_supervisor(folder, request, environment, theirs)
+    theirs.close()
+    return folder, ours, facts
+
+
+def _become_supervisor(folder, request, environment, control):
+    # type: (str, dict[str, object], dict[str, str], socket.socket) -> None
+    """In the child: own session, none of the agent's files (sshd waits for their end), then the command."""
+    try:
+        os.setsid()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        null = os.open(os.devnull, os.O_RDWR)
+        for number in (0, 1, 2):
+            os.dup2(null, number)
+        keep = control.fileno()
+        os.closerange(3, keep)
+        os.closerange(keep + 1, max(keep + 2, _highest_file()))
+        supervisor.run(folder, request, environment, control)
+    finally:
+        os._exit(1)
+
+
+def _highest_file():
+    # type: () -> int
+    try:
+        return max(int(name) for name in os.listdir("/proc/self/fd")) + 1
+    except (OSError, ValueError):
+        return 1024
+
+
+def _pairs(value):
+    # type: (object) -> list[tuple[str, object]]
+    return [(str(pair[0]), pair[1]) for pair in value] if isinstance(value, list) else []
+
+
+def _text(value):
+    # type: (object) -> str | None
+    return str(value) if value is not None else None

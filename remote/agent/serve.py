@@ -1,0 +1,260 @@
+"""The agent's loop: frames from the client's broker on stdin, frames back on stdout. One process per SSH connection.
+
+It owns nothing: commands belong to their supervisors, output to the spools. When it dies, nothing is lost.
+"""
+
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+
+from . import frames, identity, launch, relay, store, verbs
+
+# Output queued for SSH before the agent stops reading spools.
+HIGH_WATER = 1 << 20
+# With no sign of life from the broker for this long the link is dead, whatever TCP thinks.
+SILENCE_S = 120.0
+
+
+class Agent:
+    """Serves all channels of one connection."""
+
+    def __init__(self, source, sink):
+        # type: (int, int) -> None
+        self.source = source
+        self.sink = sink
+        self.environment = identity.own_environment()
+        self.parser = frames.Parser()
+        self.selector = selectors.DefaultSelector()
+        self.relays = {}  # type: dict[int, relay.Relay]
+        self.replies = {}  # type: dict[int, tuple[int, bytearray]]
+        self.outbox = []  # type: list[memoryview]
+        self.queued = 0
+        self.is_writing = False
+        self.heard = time.monotonic()
+
+    def loop(self):
+        # type: () -> None
+        """Serve until the connection ends."""
+        os.set_blocking(self.source, False)
+        os.set_blocking(self.sink, False)
+        self.selector.register(self.source, selectors.EVENT_READ, self._on_input)
+        while time.monotonic() - self.heard < SILENCE_S:
+            for key, _ in self.selector.select(5.0):
+                key.data()
+            self._pump()
+
+    # -- the link ------------------------------------------------------------------------------------------------
+
+    def _on_input(self):
+        # type: () -> None
+        try:
+            data = os.read(self.source, 1 << 18)
+        except BlockingIOError:
+            return
+        if not data:
+            raise EOFError
+        self.heard = time.monotonic()
+        for kind, channel, payload in self.parser.feed(data):
+            self._on_frame(kind, channel, payload)
+
+    def _on_frame(self, kind, channel, payload):
+        # type: (int, int, bytes) -> None
+        if kind == frames.PING:
+            self.send(frames.frame(frames.PONG, channel, payload))
+        elif kind == frames.OPEN:
+            self._open(channel, frames.fields_of(payload))
+        elif kind == frames.CLOSE:
+            self._close(channel)
+        elif channel in self.relays:
+            view = self.relays[channel]
+            if kind == frames.ACK:
+                view.acknowledge(payload)
+            view.tell(frames.frame(kind, 0, payload))
+
+    def send(self, data):
+        # type: (bytes) -> None
+        """Queue bytes for the client."""
+        self.outbox.append(memoryview(data))
+        self.queued += len(data)
+
+    def _flush(self):
+        # type: () -> None
+        try:
+            while self.outbox:
+                written = os.writev(self.sink, self.outbox[:16])
+                self.queued -= written
+                while written:
+                    size = len(self.outbox[0])
+                    if written < size:
+                        self.outbox[0] = self.outbox[0][written:]
+                        break
+                    written -= size
+                    del self.outbox[0]
+        except BlockingIOError:
+            pass
+        if bool(self.outbox) != self.is_writing:
+            self.is_writing = bool(self.outbox)
+            if self.is_writing:
+                self.selector.register(self.sink, selectors.EVENT_WRITE, self._flush)
+            else:
+                self.selector.unregister(self.sink)
+
+    def _pump(self):
+        # type: () -> None
+        """Send what may be sent now, a chunk of each run in turn."""
+        busy = True
+        while busy and self.queued < HIGH_WATER:
+            busy = False
+            for channel, view in list(self.relays.items()):
+                data = view.next_output()
+                if data is not None:
+                    busy = True
+                    self.send(data)
+                    continue
+                final = view.final_frame()
+                if final is not None:
+                    self.send(final)
+                    self._close(channel)
+            self._flush()
+        self._flush()
+
+    # -- channels ------------------------------------------------------------------------------------------------
+
+    def _open(self, channel, request):
+        # type: (int, dict[str, object]) -> None
+        verb = request.get("verb")
+        try:
+            if verb == "run":
+                self._run(channel, request)
+            elif verb == "attach":
+                self._attach(channel, request)
+            else:
+                self._ask(channel, request)
+        except store.Refused as refused:
+            self.send(frames.json_frame(frames.REPLY, channel, refused.fields))
+        except OSError as error:
+            self.send(frames.json_frame(frames.REPLY, channel, store.refusal(error, str(error.filename)).fields))
+
+    def _run(self, channel, request):
+        # type: (int, dict[str, object]) -> None
+        folder, supervisor, facts = launch.start(request, self.environment)
+        view = self._view(channel, folder, request, supervisor)
+        reply = {"run_id": os.path.basename(folder), "attached": supervisor is None, "cwd": facts["cwd"]}
+        self.send(frames.json_frame(frames.REPLY, channel, reply))
+        if request.get("lease_s") is None and not request.get("follow"):
+            self._close(channel)
+        elif supervisor is None:
+            view.tell(frames.json_frame(frames.OPEN, 0, {"hold": True}))
+
+    def _attach(self, channel, request):
+        # type: (int, dict[str, object]) -> None
+        state_dir = request.get("state_dir")
+        runs = store.runs_folder(str(state_dir) if state_dir else None)
+        folder = store.find(runs, str(request["run"]))
+        view = self._view(channel, folder, request, None)
+        known = dict(store.facts(folder), offsets=[view.sent[name] for name in store.STREAMS])
+        self.send(frames.json_frame(frames.REPLY, channel, known))
+        view.tell(frames.json_frame(frames.OPEN, 0, dict(request, verb=request.get("action"))))
+
+    def _view(self, channel, folder, request, supervisor):
+        # type: (int, str, dict[str, object], socket.socket | None) -> relay.Relay
+        offsets = request.get("offsets")
+        start = (int(offsets[0]), int(offsets[1])) if isinstance(offsets, list) else (0, 0)
+        view = relay.Relay(channel, folder, start, bool(request.get("follow", True)))
+        tail = request.get("tail_bytes")
+        if supervisor is not None:
+            view.adopt(supervisor)
+        elif not view.connect():
+            self._wait_for_start(view)
+        view.look()
+        if isinstance(tail, int):
+            view.sent = {name: max(view.sent[name], size - tail) for name, size in view.sizes.items()}
+            view.acknowledged = dict(view.sent)
+        self.relays[channel] = view
+        if view.supervisor is not None:
+            self.selector.register(view.supervisor, selectors.EVENT_READ, lambda: self._on_supervisor(view))
+        return view
+
+    def _wait_for_start(self, view):
+        # type: (relay.Relay) -> None
+        """A run that was made a moment ago may not listen yet; one that is over never will again."""
+        for _ in range(40):
+            if store.read(view.folder, "status.json") is not None or view.connect():
+                break
+            time.sleep(0.01)
+        if view.supervisor is None:
+            view.connect()
+
+    def _on_supervisor(self, view):
+        # type: (relay.Relay) -> None
+        sock = view.supervisor
+        passed = view.on_supervisor()
+        if view.supervisor is None and sock is not None:
+            self._unregister(sock)
+        for data in passed:
+            self.send(data)
+
+    def _unregister(self, sock):
+        # type: (socket.socket) -> None
+        for key in list(self.selector.get_map().values()):
+            if key.fileobj is sock:
+                self.selector.unregister(sock)
+
+    def _close(self, channel):
+        # type: (int) -> None
+        view = self.relays.pop(channel, None)
+        if view is not None:
+            if view.supervisor is not None:
+                self._unregister(view.supervisor)
+            view.close()
+
+    # -- questions -----------------------------------------------------------------------------------------------
+
+    def _ask(self, channel, request):
+        # type: (int, dict[str, object]) -> None
+        reader = verbs.start(request)
+        os.set_blocking(reader, False)
+        self.replies[reader] = (channel, bytearray())
+        self.selector.register(reader, selectors.EVENT_READ, lambda: self._on_reply(reader))
+
+    def _on_reply(self, reader):
+        # type: (int) -> None
+        channel, collected = self.replies[reader]
+        try:
+            data = os.read(reader, 1 << 18)
+        except BlockingIOError:
+            return
+        collected += data
+        if data:
+            return
+        self.selector.unregister(reader)
+        os.close(reader)
+        del self.replies[reader]
+        for start in range(0, max(1, len(collected)), frames.CHUNK):
+            piece = bytes(collected[start : start + frames.CHUNK])
+            is_last = start + frames.CHUNK >= len(collected)
+            self.send(frames.frame(frames.REPLY if is_last else frames.OUT, channel, piece))
+
+
+def main():
+    # type: () -> int
+    """Speak frames on stdin and stdout until the connection ends; returns the exit code."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are supervisors: the kernel reaps them
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    source, sink = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    agent = Agent(source, sink)
+    hello = {"python": sys.version.split()[0], "pid": os.getpid(), "boot_id": identity.boot_id()}
+    agent.send(frames.json_frame(frames.REPLY, 0, hello))
+    agent._flush()
+    try:
+        agent.loop()
+    except (EOFError, BrokenPipeError, ConnectionError):
+        pass
+    return 0

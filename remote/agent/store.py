@@ -1,0 +1,215 @@
+"""Run directories on the host: made whole or not at all, changed by rename, listed as facts, removed only when dead.
+
+    <state>/runs/<run id>/  run.json status.json events.jsonl logs/stdout.log logs/stderr.log control.sock
+
+Folders are 0700 and files 0600. A rename makes a change atomic for readers and across a crash of the agent; it is not
+fsynced, since a command must not wait for the disk: power loss may take the last seconds of a run's record.
+"""
+
+import errno
+import json
+import os
+import shutil
+import time
+
+from . import identity
+
+STREAMS = ("stdout", "stderr")
+# Room that must be there before a run starts: its record, and a little output.
+NEEDED_BYTES = 1 << 20
+
+
+class Refused(Exception):
+    """An expected failure on the host; `fields` is what the controller's error tree is rebuilt from."""
+
+    def __init__(self, code, message, remedy="", exit_code=1):
+        # type: (str, str, str, int) -> None
+        Exception.__init__(self, message)
+        self.fields = {"error": code, "message": message, "remedy": remedy, "exit_code": exit_code}
+
+
+def now_iso():
+    # type: () -> str
+    """The current time, UTC, ISO 8601 with milliseconds."""
+    seconds = time.time()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + ".%03dZ" % (seconds % 1 * 1000)
+
+
+def runs_folder(state_dir):
+    # type: (str | None) -> str
+    """The folder of all runs; `state_dir` None means $XDG_STATE_HOME/hemma or ~/.local/state/hemma."""
+    if not state_dir:
+        state_dir = os.path.join(os.environ.get("XDG_STATE_HOME") or "~/.local/state", "hemma")
+    return os.path.join(os.path.expanduser(state_dir), "runs")
+
+
+def spool_path(folder, stream):
+    # type: (str, str) -> str
+    """The file that holds everything the command wrote to `stream`."""
+    return os.path.join(folder, "logs", stream + ".log")
+
+
+def create(runs, run_id, record):
+    # type: (str, str, dict[str, object]) -> str | None
+    """Make the run's directory with its record and empty spools; None when it exists (a repeated submit, S9-R18).
+
+    Raises Refused (host-disk-full, state-not-writable); then nothing half-written is left.
+    """
+    folder = os.path.join(runs, run_id)
+    try:
+        os.makedirs(runs, mode=0o700, exist_ok=True)
+        room = os.statvfs(runs)
+        if room.f_bavail * room.f_frsize < NEEDED_BYTES or (room.f_files and not room.f_favail):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.mkdir(folder, 0o700)
+    except FileExistsError:
+        return None
+    except OSError as error:
+        raise refusal(error, runs) from None
+    try:
+        os.mkdir(os.path.join(folder, "logs"), 0o700)
+        for stream in STREAMS:
+            os.close(os.open(spool_path(folder, stream), os.O_CREAT | os.O_WRONLY, 0o600))
+        write(folder, "run.json", record)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise refusal(error, runs) from None
+    return folder
+
+
+def refusal(error, path):
+    # type: (OSError, str) -> Refused
+    """The named refusal for a disk that is full or a folder that cannot be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Refused(
+            "host-disk-full",
+            "the host has no room left in %s: the command was not started" % path,
+            "free some space or inodes there, e.g. `hemma prune`, or point host.state_dir at another disk",
+            255,
+        )
+    return Refused(
+        "state-not-writable",
+        "the host cannot write %s: %s" % (path, error.strerror),
+        "make it writable for your user, or set host.state_dir",
+        255,
+    )
+
+
+def write(folder, name, fields):
+    # type: (str, str, dict[str, object]) -> None
+    """Replace `name` in the run's folder by `fields` as JSON, in one rename. Raises OSError."""
+    path = os.path.join(folder, name)
+    temporary = path + ".new"
+    handle = os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
+    try:
+        os.write(handle, json.dumps(fields, indent=1).encode("ascii") + b"\n")
+    finally:
+        os.close(handle)
+    os.replace(temporary, path)
+
+
+def read(folder, name):
+    # type: (str, str) -> dict[str, object] | None
+    """The JSON object in `name`, or None when it is missing or broken."""
+    try:
+        with open(os.path.join(folder, name), "rb") as file:
+            fields = json.load(file)
+    except (OSError, ValueError):
+        return None
+    return fields if isinstance(fields, dict) else None
+
+
+def add_event(folder, event, **fields):
+    # type: (str, str, object) -> None
+    """Append one line to events.jsonl; a full disk loses the line, never the run."""
+    line = json.dumps(dict(fields, at=now_iso(), event=event), sort_keys=True).encode("ascii") + b"\n"
+    try:
+        handle = os.open(os.path.join(folder, "events.jsonl"), os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
+    except OSError:
+        return
+    try:
+        os.write(handle, line)
+    except OSError:
+        pass
+    finally:
+        os.close(handle)
+
+
+def find(runs, name):
+    # type: (str, str) -> str
+    """The folder of the run called `name`: its id, an unambiguous beginning or ending of it, or `last`.
+
+    Raises Refused (no-such-run, ambiguous-run).
+    """
+    try:
+        ids = sorted(os.listdir(runs))
+    except OSError:
+        ids = []
+    if name == "last" and ids:
+        return os.path.join(runs, ids[-1])
+    if name in ids:
+        return os.path.join(runs, name)
+    matching = [run_id for run_id in ids if name and (run_id.startswith(name) or run_id.endswith(name))]
+    if len(matching) == 1:
+        return os.path.join(runs, matching[0])
+    if matching:
+        raise Refused("ambiguous-run", "%d runs match %r" % (len(matching), name), "give more of the id; see `hemma ps --all`")
+    raise Refused("no-such-run", "there is no run %r on the host" % name, "see `hemma ps --all`")
+
+
+def facts(folder):
+    # type: (str) -> dict[str, object]
+    """What is known of one run: record, status, sizes, and whether its supervisor and command still live."""
+    status = read(folder, "status.json")
+    sizes = {}
+    for stream in STREAMS:
+        try:
+            sizes[stream] = os.stat(spool_path(folder, stream)).st_size
+        except OSError:
+            sizes[stream] = 0
+    supervisor = status.get("supervisor") if status else None
+    return {
+        "run_id": os.path.basename(folder),
+        "record": read(folder, "run.json"),
+        "status": status,
+        "sizes": sizes,
+        "supervisor_alive": identity.is_alive(supervisor),
+        "command_alive": identity.is_alive(status.get("command") if status else None),
+        "boot_id": identity.boot_id(),
+        "modified_s": _modified(folder),
+    }
+
+
+def _modified(folder):
+    # type: (str) -> float
+    times = [os.path.join(folder, "status.json"), spool_path(folder, "stdout"), spool_path(folder, "stderr"), folder]
+    return max([os.stat(path).st_mtime for path in times if os.path.exists(path)] or [0.0])
+
+
+def list_facts(runs):
+    # type: (str) -> list[dict[str, object]]
+    """The facts of every run, oldest first."""
+    try:
+        ids = sorted(os.listdir(runs))
+    except OSError:
+        return []
+    return [facts(os.path.join(runs, run_id)) for run_id in ids if os.path.isdir(os.path.join(runs, run_id))]
+
+
+def remove(runs, run_ids):
+    # type: (str, list[str]) -> dict[str, object]
+    """Remove these runs' folders, except where a supervisor or command still lives; says which went and which stayed.
+
+    The choice is the controller's (lanes.retention); that a live run never goes is checked again here, last.
+    """
+    removed, kept = [], []
+    for run_id in run_ids:
+        folder = os.path.join(runs, os.path.basename(run_id))
+        known = facts(folder)
+        fresh = time.time() - float(str(known["modified_s"])) < 60
+        if known["supervisor_alive"] or known["command_alive"] or (known["status"] is None and fresh):
+            kept.append(run_id)
+            continue
+        shutil.rmtree(folder, ignore_errors=True)
+        removed.append(run_id)
+    return {"removed": removed, "kept": kept}

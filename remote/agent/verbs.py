@@ -1,0 +1,85 @@
+"""The questions and small jobs an agent answers with one reply. Each runs in a forked child, so a slow one (a hung GPU
+driver, a big folder) never holds up a running command's output."""
+
+import os
+import signal
+
+from . import frames, identity, probe, store
+
+
+def answer(request):
+    # type: (dict[str, object]) -> dict[str, object]
+    """The reply to one request. Expected failures come back as {"error": code, "message", "remedy", "exit_code"}."""
+    verb = VERBS.get(str(request.get("verb")))
+    if verb is None:
+        return store.Refused("usage", "the agent does not know %r" % request.get("verb"), exit_code=2).fields
+    try:
+        return verb(request)
+    except store.Refused as refused:
+        return refused.fields
+    except OSError as error:
+        return store.refusal(error, str(error.filename)).fields
+
+
+def _runs(request):
+    # type: (dict[str, object]) -> str
+    state_dir = request.get("state_dir")
+    return store.runs_folder(str(state_dir) if state_dir else None)
+
+
+def _probe(request):
+    # type: (dict[str, object]) -> dict[str, object]
+    root = request.get("root")
+    now = request.get("client_time_s")
+    folder = os.path.dirname(_runs(request))
+    return probe.probe(str(root) if root else None, folder, float(now) if isinstance(now, (int, float)) else 0.0)
+
+
+def _list(request):
+    # type: (dict[str, object]) -> dict[str, object]
+    return {"runs": store.list_facts(_runs(request))}
+
+
+def _show(request):
+    # type: (dict[str, object]) -> dict[str, object]
+    return store.facts(store.find(_runs(request), str(request["run"])))
+
+
+def _remove(request):
+    # type: (dict[str, object]) -> dict[str, object]
+    ids = request.get("run_ids")
+    return store.remove(_runs(request), [str(run_id) for run_id in ids] if isinstance(ids, list) else [])
+
+
+def _kill(request):
+    # type: (dict[str, object]) -> dict[str, object]
+    """Signal a command whose supervisor is gone; only the very process that was started, never one that took its pid."""
+    known = store.facts(store.find(_runs(request), str(request["run"])))
+    status = known["status"]
+    command = status.get("command") if isinstance(status, dict) else None
+    if not isinstance(command, dict) or not identity.is_alive(command):
+        return {"signalled": False}
+    os.killpg(int(command["pid"]), int(str(request.get("signal", signal.SIGTERM.value))))
+    return {"signalled": True}
+
+
+VERBS = {"probe": _probe, "list": _list, "show": _show, "remove": _remove, "kill": _kill}
+
+
+def start(request):
+    # type: (dict[str, object]) -> int
+    """Answer in a child process; returns the pipe that will hold the reply's JSON and then end."""
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        try:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, 0)
+            os.dup2(null, 1)
+            payload = frames.json_frame(frames.REPLY, 0, answer(request))[frames.HEADER.size :]
+            with os.fdopen(writer, "wb") as file:
+                file.write(payload)
+        finally:
+            os._exit(0)
+    os.close(writer)
+    return reader

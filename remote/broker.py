@@ -1,0 +1,284 @@
+"""The per-user process that keeps SSH connections warm and shares them between `hemma` commands.
+
+One client connection is one channel. The client's first frame names the target and the request; everything after it goes
+through unchanged, in both directions. The broker owns no run: killed -9, it costs its clients one reconnect.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import Any
+
+from manifests.errors import ConnectionLost, HemmaError
+from remote.agent import frames
+
+IDLE_S = 900.0
+SOCKET_BUFFER = 4 << 20
+_LOG_BYTES = 1 << 20
+
+
+class Client:
+    """One connected `hemma` command. `take` and `lost` are called from a link's thread, the rest from the loop."""
+
+    def __init__(self, broker: Broker, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
+        self.broker = broker
+        self.sock = sock
+        self.parser = frames.Parser()
+        self.link: Any = None
+        self.channel = 0
+        self.outbox: list[memoryview] = []
+        self.is_closed = False
+        self.is_ending = False
+        self.lock = threading.Lock()
+
+    def take(self, pieces: list[bytes | memoryview]) -> None:
+        """Send at once what the socket accepts; the rest waits for the loop."""
+        with self.lock:
+            if self.is_closed:
+                return
+            if not self.outbox:
+                pieces = self._send(pieces)
+            if pieces:
+                self.outbox += [memoryview(bytes(piece)) for piece in pieces]
+                self.broker.want_write(self)
+
+    def _send(self, pieces: list[Any]) -> list[Any]:
+        """Send pieces in order; returns what is left."""
+        try:
+            while pieces:
+                sent = self.sock.sendmsg(pieces[:64])
+                while pieces and sent >= len(pieces[0]):
+                    sent -= len(pieces[0])
+                    pieces = pieces[1:]
+                if sent:
+                    pieces = [memoryview(pieces[0])[sent:], *pieces[1:]]
+        except BlockingIOError:
+            return pieces
+        except OSError:
+            return []
+        return pieces
+
+    def flush(self) -> bool:
+        """Send what waits; True when nothing is left."""
+        with self.lock:
+            self.outbox = self._send(self.outbox)
+            return not self.outbox
+
+    def lost(self, error: HemmaError | None) -> None:
+        """The link is gone: say why; the client decides whether to try again."""
+        facts = (error or ConnectionLost("the connection to the host was lost", remedy="hemma host check")).as_dict()
+        facts["is_final"] = int(error is not None)
+        self.take([frames.json_frame(frames.LINK_LOST, 0, dict(facts))])
+
+    def hang_up(self) -> None:
+        """End this client's connection; the loop sees the end and forgets it."""
+        with self.lock:
+            self.outbox.clear()
+            if not self.is_closed:
+                self.sock.shutdown(socket.SHUT_RDWR)
+
+
+class Broker:
+    """Accepts clients, opens links, leaves when idle."""
+
+    def __init__(self, listener: socket.socket | None, idle_s: float) -> None:
+        self.selector = selectors.DefaultSelector()
+        self.idle_s = idle_s
+        self.links: dict[str, Any] = {}
+        self.clients: set[Client] = set()
+        self.busy_at = time.monotonic()
+        self.is_stopping = False
+        self._wanting: list[Client] = []
+        self._lock = threading.Lock()
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._wake_read.setblocking(False)
+        self._wake_write.setblocking(False)
+        self.selector.register(self._wake_read, selectors.EVENT_READ, self._on_wake)
+        if listener is not None:
+            listener.setblocking(False)
+            self.selector.register(listener, selectors.EVENT_READ, lambda: self._accept(listener))
+
+    def loop(self) -> None:
+        """Serve until idle for too long, or told to stop."""
+        while not self.is_stopping:
+            for key, _ in self.selector.select(1.0):
+                key.data()
+            if self.clients:
+                self.busy_at = time.monotonic()
+            elif time.monotonic() - self.busy_at > self.idle_s:
+                break
+        for link in list(self.links.values()):
+            link.close()
+
+    def add(self, sock: socket.socket) -> None:
+        """Serve this client."""
+        client = Client(self, sock)
+        self.clients.add(client)
+        self.selector.register(sock, selectors.EVENT_READ, lambda: self._on_client(client))
+
+    def want_write(self, client: Client) -> None:
+        """Called from any thread: the loop shall send what waits for this client."""
+        with self._lock:
+            self._wanting.append(client)
+        try:
+            self._wake_write.send(b"w")
+        except BlockingIOError:
+            pass  # it is awake already
+
+    def _on_wake(self) -> None:
+        try:
+            self._wake_read.recv(4096)
+        except BlockingIOError:
+            pass
+        with self._lock:
+            wanting, self._wanting = self._wanting, []
+        for client in wanting:
+            self._write(client)
+
+    def _write(self, client: Client) -> None:
+        if client.is_closed:
+            return
+        events = selectors.EVENT_READ if client.flush() else selectors.EVENT_READ | selectors.EVENT_WRITE
+        self.selector.modify(client.sock, events, lambda: self._on_client(client))
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            sock, _ = listener.accept()
+        except OSError:
+            return
+        self.add(sock)
+
+    def _on_client(self, client: Client) -> None:
+        if client.outbox:
+            self._write(client)
+        try:
+            data = client.sock.recv(1 << 18)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._drop(client)
+            return
+        try:
+            for kind, _, payload in client.parser.feed(data):
+                self._on_frame(client, kind, payload)
+        except (frames.BadFrame, KeyError):
+            self._drop(client)
+
+    def _on_frame(self, client: Client, kind: int, payload: bytes) -> None:
+        if kind == frames.OPEN:
+            self._open(client, frames.fields_of(payload))
+        elif client.link is not None:
+            client.link.send(frames.frame(kind, client.channel, payload))
+
+    def _drop(self, client: Client) -> None:
+        with client.lock:
+            client.is_closed = True
+        self.clients.discard(client)
+        self.selector.unregister(client.sock)
+        client.sock.close()
+        if client.link is not None:
+            client.link.forget(client.channel)
+
+    def _open(self, client: Client, fields: dict[str, Any]) -> None:
+        verb = fields["request"].get("verb")
+        if verb == "broker-stop":
+            self.is_stopping = True
+        if verb in ("broker-stop", "broker-state"):
+            client.take([frames.json_frame(frames.REPLY, 0, self._state())])
+            return
+        if fields.get("auth_sock"):
+            os.environ["SSH_AUTH_SOCK"] = fields["auth_sock"]
+        if client.link is not None:
+            client.link.forget(client.channel)
+        client.link = self._link(fields["target"])
+        client.channel = client.link.open(client, fields["request"])
+
+    def _state(self) -> dict[str, object]:
+        links: list[dict[str, object]] = [
+            {"ssh": link.spec["ssh"], "is_up": link.connected_s > 0, "agent": link.agent} for link in self.links.values()
+        ]
+        return {"pid": os.getpid(), "clients": len(self.clients), "links": links}
+
+    def _link(self, spec: dict[str, Any]) -> Any:
+        from remote.link import Link  # brings paramiko in, once the first client is already accepted
+
+        key = json.dumps([spec, _config_times(spec)], sort_keys=True)
+        link = self.links.get(key)
+        if link is None or link.is_gone:
+            link = self.links[key] = Link(spec, self._on_gone)
+        return link
+
+    def _on_gone(self, link: Any) -> None:
+        with self._lock:
+            self.links = {key: other for key, other in self.links.items() if other is not link}
+
+
+def _config_times(spec: dict[str, Any]) -> list[int]:
+    """Changes with the ssh_config files: a warm connection made under an older configuration is not used again."""
+    home_config = os.path.expanduser("~/.ssh/config")
+    times: list[int] = []
+    for path in [spec["ssh_config"]] if spec.get("ssh_config") else [home_config, "/etc/ssh/ssh_config"]:
+        try:
+            times.append(os.stat(path).st_mtime_ns)
+        except OSError:
+            times.append(0)
+    return times
+
+
+def serve_inline() -> socket.socket:
+    """A client connection served by a thread of this process, for where no broker can run."""
+    ours, theirs = socket.socketpair()
+    broker = Broker(None, idle_s=1.0)
+    broker.add(theirs)
+    threading.Thread(target=broker.loop, daemon=True, name="hemma-inline-broker").start()
+    return ours
+
+
+def serve(path: str) -> int:
+    """Be the broker on the socket `path`: returns when idle. A second one for the same socket leaves at once."""
+    import fcntl  # not there on Windows, where no broker runs
+
+    os.setsid()
+    os.chdir("/")
+    os.umask(0o077)
+    os.closerange(3, 256)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    lock = os.open(path + ".lock", os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return 0  # another one is already there, or about to listen
+    _trim_log()
+    if os.path.exists(path):
+        os.unlink(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(path)
+    listener.listen(128)
+    with open(path.removesuffix(".sock") + ".pid", "w", encoding="ascii") as file:
+        file.write(f"{os.getpid()}\n")
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 1)  # closes the pipe the starter waits on: we listen
+    try:
+        Broker(listener, float(os.environ.get("HEMMA_BROKER_IDLE_S") or IDLE_S)).loop()
+    finally:
+        for name in (path, path.removesuffix(".sock") + ".pid"):
+            os.unlink(name)
+    return 0
+
+
+def _trim_log() -> None:
+    if os.fstat(2).st_size > _LOG_BYTES:
+        os.ftruncate(2, 0)
+    sys.stderr.flush()

@@ -1,0 +1,52 @@
+"""The agent by value: one deterministic zip, named by its digest, and the first stage that finds or fetches it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import os
+import zipfile
+
+_AGENT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "agent")
+# A fixed time for every entry: the same sources give the same bytes, hence the same digest, on every machine.
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+PACKAGE = "hemma_agent"
+
+
+@functools.cache
+def agent_zip() -> tuple[bytes, str]:
+    """(zip bytes, sha256 hex) of remote/agent packed as the package `hemma_agent`; equal sources, equal bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(os.listdir(_AGENT)):
+            if name.endswith(".py") and name != "bootstrap.py":
+                with open(os.path.join(_AGENT, name), "rb") as file:
+                    archive.writestr(zipfile.ZipInfo(f"{PACKAGE}/{name}", _EPOCH), file.read(), zipfile.ZIP_DEFLATED)
+    data = buffer.getvalue()
+    return data, hashlib.sha256(data).hexdigest()
+
+
+def first_stage() -> bytes:
+    """The source of the first stage, to be sent as the first bytes on stdin."""
+    with open(os.path.join(_AGENT, "bootstrap.py"), "rb") as file:
+        return file.read()
+
+
+def command_line(python: str) -> str:
+    """The one shell line that starts an agent. Nothing of the user's is in it but the interpreter's path.
+
+    It must mean the same in sh, bash, zsh, fish and csh, and it must leave the shell as our parent process: the
+    kernel then still shows the environment that sshd gave it (remote/agent/identity.py).
+    """
+    quoted = "'" + python.replace("'", "'\\''") + "'" if not python.replace("/", "").isalnum() else python
+    if python.startswith("~/"):
+        quoted = "~/'" + python[2:].replace("'", "'\\''") + "'"
+    read = f"import sys;source=sys.stdin.buffer;exec(source.read({len(first_stage())}).decode())"
+    return f"{quoted} -c '{read}' || exit 127"
+
+
+def greeting() -> bytes:
+    """What follows the command line: the first stage's source and the agent's digest and length."""
+    data, digest = agent_zip()
+    return first_stage() + f"{digest} {len(data)}\n".encode("ascii")

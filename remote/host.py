@@ -1,0 +1,77 @@
+"""Questions to one host: one request, one reply, over the same warm link as everything else."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+from manifests.errors import ConnectionLost, from_dict
+from remote import broker_client
+from remote.agent import frames
+from remote.session import refusal_of
+
+
+class Host:
+    """The host that settings describe (`spec` is their `host` part)."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self.spec = spec
+
+    def request(self, verb: str, *, timeout_s: float = 60.0, **fields: Any) -> dict[str, Any]:
+        """One frame there, one reply back. Raises the HemmaError that the link or the host gave."""
+        request = {"state_dir": self.spec.get("state_dir"), "root": self.spec.get("root"), **fields, "verb": verb}
+        return ask(target_of(self.spec), request, timeout_s)
+
+
+def target_of(spec: dict[str, Any]) -> dict[str, Any]:
+    """The part of a host's settings that says which connection to use; hosts that agree in it share one."""
+    names = ("ssh", "ssh_config", "python", "keepalive_s", "connect_timeout_s")
+    return {name: spec.get(name) for name in names}
+
+
+def broker_request(verb: str) -> dict[str, Any] | None:
+    """Ask the broker itself (`broker-state`, `broker-stop`); None when none runs."""
+    if not broker_client.can_have_broker() or broker_client.connect(may_start=False) is None:
+        return None
+    return ask({}, {"verb": verb}, 5.0)
+
+
+def ask(target: dict[str, Any], request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+    """Send one request through the broker and return its reply; a link that just went away is tried once more."""
+    try:
+        return _ask(target, request, timeout_s)
+    except (ConnectionError, ConnectionLost):
+        time.sleep(0.2)
+        return _ask(target, request, timeout_s)
+
+
+def _ask(target: dict[str, Any], request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+    sock = broker_client.connect()
+    assert sock is not None
+    with sock:
+        sock.settimeout(timeout_s)
+        fields = {"target": target, "request": request, "auth_sock": os.environ.get("SSH_AUTH_SOCK")}
+        sock.sendall(frames.json_frame(frames.OPEN, 0, fields))
+        parser, collected = frames.Parser(), b""
+        while True:
+            try:
+                data = sock.recv(1 << 18)
+            except TimeoutError:
+                raise ConnectionLost(f"the host did not answer within {timeout_s:g} s", remedy="hemma host check") from None
+            if not data:
+                raise ConnectionLost("the broker went away", remedy="try again")
+            for kind, _, payload in parser.feed(data):
+                if kind == frames.LINK_LOST:
+                    raise from_dict(dict(frames.fields_of(payload)))
+                collected += payload
+                if kind == frames.REPLY:
+                    return _reply(collected)
+
+
+def _reply(payload: bytes) -> dict[str, Any]:
+    fields = json.loads(payload)
+    if "error" in fields:
+        raise refusal_of(fields)
+    return dict(fields)

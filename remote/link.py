@@ -1,0 +1,285 @@
+"""One warm SSH connection to a host with the agent at its other end, shared by every client of the broker.
+
+Frames from the agent are routed in paramiko's own thread, straight from the decrypted packet to the client's socket: no
+second thread and no second buffer in between (benchmarks/NOTES.md has what that gains).
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import paramiko
+from paramiko.buffered_pipe import BufferedPipe
+from paramiko.common import cMSG_CHANNEL_WINDOW_ADJUST
+
+from manifests.errors import AgentUnavailable, HemmaError, HostDiskFull, Unreachable
+from remote import connection, delivery
+from remote.agent import frames
+
+_START_TIMEOUT_S = 30.0
+_STDERR_KEPT = 4096
+
+
+class Receiver(Protocol):
+    """Where a channel's frames go."""
+
+    def take(self, pieces: list[bytes | memoryview]) -> None:
+        """Accept bytes of frames addressed to this receiver, in order."""
+
+    def lost(self, error: HemmaError | None) -> None:
+        """The link is gone; no more frames will come."""
+
+    def hang_up(self) -> None:
+        """The link broke within a frame to this receiver: only the end of its connection can tell it so."""
+
+
+class _Router(BufferedPipe):
+    """The channel's input buffer, replaced: cuts the stream at frame borders and hands each part to its receiver."""
+
+    def __init__(self, deliver: Callable[[int, int, bytes], Receiver | None]) -> None:
+        super().__init__()
+        self._deliver = deliver
+        self._head = bytearray()
+        self._left = 0
+        self._target: Receiver | None = None
+        self.received = 0
+
+    def feed(self, data: bytes) -> None:
+        """Route one SSH packet's payload."""
+        self.received += len(data)
+        view, position = memoryview(data), 0
+        batch: dict[int, tuple[Receiver, list[bytes | memoryview]]] = {}
+        while position < len(view):
+            if self._left == 0:
+                position = self._read_head(view, position, batch)
+                continue
+            piece = view[position : position + self._left]
+            position += len(piece)
+            self._left -= len(piece)
+            self._put(batch, piece)
+        for receiver, pieces in batch.values():
+            receiver.take(pieces)
+
+    def torn(self) -> Receiver | None:
+        """Who has received only a part of a frame."""
+        return self._target if self._left else None
+
+    def _read_head(self, view: memoryview, position: int, batch: dict[int, Any]) -> int:
+        taken = view[position : position + frames.HEADER.size - len(self._head)]
+        self._head += taken
+        if len(self._head) == frames.HEADER.size:
+            head = bytes(self._head)
+            self._head.clear()
+            kind, channel, self._left = frames.HEADER.unpack(head)
+            self._target = self._deliver(kind, channel, head)
+            self._put(batch, head)
+        return position + len(taken)
+
+    def _put(self, batch: dict[int, Any], piece: bytes | memoryview) -> None:
+        if self._target is not None:
+            batch.setdefault(id(self._target), (self._target, []))[1].append(piece)
+
+
+class Link:
+    """A connection that is being made, is up, or is gone. Thread-safe."""
+
+    def __init__(self, spec: dict[str, Any], on_gone: Callable[[Link], None]) -> None:
+        self.spec = spec
+        self.is_gone = False
+        self.agent: dict[str, Any] = {}
+        self.connected_s = 0.0
+        self._on_gone = on_gone
+        self._chain: list[Any] = []
+        self._channel: paramiko.Channel | None = None
+        self._router = _Router(self._receiver)
+        self._receivers: dict[int, Receiver] = {}
+        self._next = 1
+        self._lock = threading.Lock()
+        self._credited = 0
+        self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._keepalive_s = float(spec.get("keepalive_s") or 15)
+        self._thread = threading.Thread(target=self._run, daemon=True, name="hemma-link")
+        self._thread.start()
+
+    def open(self, receiver: Receiver, request: dict[str, Any]) -> int:
+        """Start a channel with this request; returns its number. What is sent before the link is up waits."""
+        with self._lock:
+            channel = self._next
+            self._next += 1
+            self._receivers[channel] = receiver
+        self.send(frames.json_frame(frames.OPEN, channel, request))
+        return channel
+
+    def send(self, data: bytes) -> None:
+        """Queue bytes for the agent."""
+        self._outbox.put(data)
+
+    def forget(self, channel: int) -> None:
+        """The receiver of this channel is gone: tell the agent; the run goes on without it."""
+        with self._lock:
+            known = self._receivers.pop(channel, None)
+        if known is not None:
+            self.send(frames.frame(frames.CLOSE, channel))
+
+    def has_channels(self) -> bool:
+        """Whether any client uses the link now."""
+        return bool(self._receivers)
+
+    def close(self) -> None:
+        """Take the link down."""
+        self._outbox.put(None)
+
+    # -- private -----------------------------------------------------------------------------------------------------
+
+    def _receiver(self, kind: int, channel: int, head: bytes) -> Receiver | None:
+        if kind == frames.EXIT:
+            with self._lock:
+                return self._receivers.pop(channel, None)
+        return self._receivers.get(channel)
+
+    def _run(self) -> None:
+        error: HemmaError | None = None
+        try:
+            self._chain = connection.connect(self.spec)
+            self._start_agent()
+            self._write_loop()
+        except HemmaError as refused:
+            error = refused
+        except (paramiko.SSHException, OSError, EOFError):
+            pass
+        except Exception as surprise:
+            traceback.print_exc()  # the broker's log
+            error = Unreachable(f"the broker failed: {surprise!r}", remedy="see broker.log in Hemma's state folder", exit_code=70)
+        finally:
+            self._go(error)
+
+    def _go(self, error: HemmaError | None) -> None:
+        self.is_gone = True
+        self._on_gone(self)
+        with self._lock:
+            receivers = list(self._receivers.values())
+            self._receivers.clear()
+        torn = self._router.torn()
+        if torn is not None:
+            torn.hang_up()
+        for receiver in receivers:
+            if receiver is not torn:
+                receiver.lost(error)
+        connection.close(self._chain)
+
+    def _write_loop(self) -> None:
+        """Send what is queued, give the window back, and notice a link that has gone silent."""
+        channel = self._channel
+        assert channel is not None
+        heard, heard_at, waiting = self._router.received, time.monotonic(), False
+        while True:
+            try:
+                data = self._outbox.get(timeout=min(1.0, self._keepalive_s / 4))
+                if data is None:
+                    return
+                channel.sendall(data)
+            except queue.Empty:
+                pass
+            self._give_window_back(channel)
+            now = time.monotonic()
+            if self._router.received != heard:
+                heard, heard_at, waiting = self._router.received, now, False
+            elif now - heard_at > self._keepalive_s or channel.closed or channel.eof_received:
+                return
+            elif now - heard_at > self._keepalive_s / 3 and not waiting:
+                waiting = True
+                channel.sendall(frames.frame(frames.PING, 0))
+
+    def _give_window_back(self, channel: paramiko.Channel) -> None:
+        """What Channel.recv does after a read; the router reads past it, so it is done here, outside paramiko's thread."""
+        taken = self._router.received - self._credited
+        if not taken:
+            return
+        self._credited = self._router.received
+        credit = channel._check_add_window(taken)  # pyright: ignore
+        if credit > 0:
+            message = paramiko.Message()
+            message.add_byte(cMSG_CHANNEL_WINDOW_ADJUST)
+            message.add_int(channel.remote_chanid)
+            message.add_int(credit)
+            channel.transport._send_user_message(message)  # pyright: ignore
+
+    def _start_agent(self) -> None:
+        transport = self._chain[-1].transport
+        channel = transport.open_session(window_size=connection.WINDOW_BYTES, max_packet_size=connection.PACKET_BYTES)
+        channel.settimeout(_START_TIMEOUT_S)
+        channel.exec_command(delivery.command_line(str(self.spec.get("python") or "python3")))
+        channel.sendall(delivery.greeting())
+        self.agent = self._hello(channel, self._first_words(channel))
+        # After its hello the agent says nothing until it is asked, so nothing can fall between the two buffers.
+        channel.in_buffer = self._router
+        self._channel = channel
+        channel.settimeout(None)
+        self.connected_s = time.monotonic()
+
+    def _first_words(self, channel: paramiko.Channel) -> bytes:
+        """Get the agent running: answer its first stage until it is ready; returns bytes that came after that."""
+        noise = b""
+        while True:
+            word, noise = self._next_word(channel, noise)
+            if word == "SEND":
+                channel.sendall(delivery.agent_zip()[0])
+            elif word == "READY":
+                return noise
+            else:
+                raise _refusal(word)
+
+    def _hello(self, channel: paramiko.Channel, data: bytes) -> dict[str, Any]:
+        parser = frames.Parser()
+        while True:
+            for _, _, payload in parser.feed(data):
+                return dict(frames.fields_of(payload))
+            data = self._receive(channel)
+
+    def _next_word(self, channel: paramiko.Channel, data: bytes) -> tuple[str, bytes]:
+        while True:
+            _, magic, after = data.partition(frames.MAGIC)
+            if magic and b"\n" in after:
+                word, _, rest = after.partition(b"\n")
+                return word.decode("ascii", "replace"), rest
+            piece = self._receive(channel)
+            data = (data + piece)[-(1 << 20) :] if not magic else data + piece
+
+    def _receive(self, channel: paramiko.Channel) -> bytes:
+        try:
+            piece = channel.recv(1 << 16)
+        except TimeoutError:
+            raise AgentUnavailable(
+                "the host did not start the agent in time", remedy="hemma host check; is the host overloaded?"
+            ) from None
+        if not piece:
+            raise self._no_agent(channel)
+        return piece
+
+    def _no_agent(self, channel: paramiko.Channel) -> HemmaError:
+        stderr = channel.in_stderr_buffer.read(_STDERR_KEPT, 1.0) if channel.recv_stderr_ready() else b""
+        said = " ".join(stderr.decode("utf-8", "replace").split())[-300:]
+        python = self.spec.get("python") or "python3"
+        return AgentUnavailable(
+            f"{python} cannot be started on the host" + (f": {said}" if said else ""),
+            remedy="install python3 >= 3.9 there, or name one: python = \"/path/to/python3\" in [tool.hemma]",
+        )
+
+
+def _refusal(word: str) -> HemmaError:
+    kind, _, detail = word.partition(" ")
+    if kind == "OLD":
+        return AgentUnavailable(
+            f"python3 on the host is {detail}; the agent needs 3.9 or newer",
+            remedy='name a newer one: python = "/path/to/python3.11" in [tool.hemma]',
+        )
+    if kind == "DISK" and "No space" in detail:
+        return HostDiskFull(f"the host has no room for the agent: {detail}", remedy="free some space in the home folder there")
+    if kind == "DISK":
+        return AgentUnavailable(f"the agent cannot be stored on the host: {detail}", remedy="make that folder writable for your user")
+    return AgentUnavailable(f"the agent did not arrive whole ({word})", remedy="try again")
