@@ -6,9 +6,11 @@ nothing when one does not hold. What a broken one means is said here. Standard l
 
 from __future__ import annotations
 
-from typing import Any
-
 from manifests.errors import HemmaError, NotARepository, RootMissing, WrongDirectory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # In the order in which they are judged; the first that fails decides the exit code.
 REQUIREMENTS: tuple[tuple[str, bool], ...] = (

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import Any
 
 from manifests.errors import ConnectionLost, from_dict
 from remote import broker_client
 from remote.agent import frames
 from remote.session import refusal_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Host:

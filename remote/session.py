@@ -12,12 +12,17 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
-from typing import Any
 
 from manifests.errors import AuthenticationRefused, ConnectionLost, HemmaError, HostKeyChanged, HostKeyUnknown, UsageError, from_dict
 from remote import broker_client
 from remote.agent import frames
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeAlias
+
+    Write: TypeAlias = Callable[[memoryview], None]
 
 RECEIVE_BYTES = 1 << 20
 ACK_BYTES = frames.WINDOW // 4
@@ -29,8 +34,6 @@ SILENT_OUTAGE_S = 2.0
 # A host that never answered yet is given up much sooner than one whose run is under way.
 FIRST_CONTACT_S = 20.0
 ESCALATION = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
-
-Write = Callable[[memoryview], None]
 
 
 class LinkBroke(Exception):

@@ -123,15 +123,14 @@ class Cli:
 
 
 def end_brokers(state_dir: Path) -> list[int]:
-    """End every broker whose pid file lies below `state_dir`; returns their pids."""
-    ended: list[int] = []
-    for pid_file in (state_dir / "broker").glob("*.pid"):
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            pid = int(pid_file.read_text().split()[0])
-            if "hemma" in " ".join(command_line(pid)):
-                os.kill(pid, signal.SIGTERM)
-                ended.append(pid)
-    return ended
+    """End every broker that works for `state_dir`; returns their pids."""
+    # A broker is known by its environment: its socket may lie elsewhere when the name would be too long.
+    wanted = processes_naming(f"HEMMA_STATE_DIR={state_dir}")
+    brokers = [pid for pid, argv in wanted.items() if "broker serve" in argv]
+    for pid in brokers:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGTERM)
+    return brokers
 
 
 def command_line(pid: int) -> list[str]:

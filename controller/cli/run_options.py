@@ -6,20 +6,20 @@ none; one leading `--` may stand before the command, since `pdm run` removes one
 
 from __future__ import annotations
 
-import dataclasses
-
 from manifests.errors import UsageError
 
 
-@dataclasses.dataclass(frozen=True)
 class Option:
     """One option: its names, whether it takes a value (and its placeholder), whether it may be given again."""
 
-    name: str
-    flags: tuple[str, ...]
-    help: str
-    value: str | None = None
-    is_repeated: bool = False
+    def __init__(
+        self, name: str, flags: tuple[str, ...], help: str, value: str | None = None, is_repeated: bool = False
+    ) -> None:
+        self.name = name
+        self.flags = flags
+        self.help = help
+        self.value = value
+        self.is_repeated = is_repeated
 
 
 OPTIONS = (

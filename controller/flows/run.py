@@ -9,15 +9,20 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-from lanes import guards, run_state
+from lanes import guards
 from manifests.errors import HemmaError, Unreachable
 from remote.agent.frames import text_of
 from remote.host import target_of
-from remote.session import HostRefused, Session, Write
+from remote.session import HostRefused, Session
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from remote.session import Write
 
 # What --json keeps of each stream; the whole of it stays on the host (`hemma logs`).
 JSON_KEPT_BYTES = 1 << 20
@@ -84,6 +89,10 @@ def judged(refused: HostRefused) -> HemmaError:
 
 def exit_code_of(end: dict[str, Any], run_id: str) -> int:
     """The exit code for a run's end. Raises Unreachable (255) for one that was lost."""
+    if end.get("state") == "finished":
+        return int(end["exit_code"])
+    from lanes import run_state
+
     state = run_state.judge(run_state.end_facts(end))
     if state.state == "lost":
         raise Unreachable(

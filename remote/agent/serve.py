@@ -73,6 +73,15 @@ class Agent:
             if kind == frames.ACK:
                 view.acknowledge(payload)
             view.tell(frames.frame(kind, 0, payload))
+            self._watch(view)
+
+    def _watch(self, view):
+        # type: (relay.Relay) -> None
+        """Wait for what a run's supervisor says and, while something waits to be told, for room to tell it."""
+        if view.supervisor is not None:
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if view.outbox else 0)
+            if self.selector.get_key(view.supervisor).events != events:
+                self.selector.modify(view.supervisor, events, lambda: self._on_supervisor(view))
 
     def send(self, data):
         # type: (bytes) -> None
@@ -191,7 +200,9 @@ class Agent:
     def _on_supervisor(self, view):
         # type: (relay.Relay) -> None
         sock = view.supervisor
+        view.flush()
         passed = view.on_supervisor()
+        self._watch(view)
         if view.supervisor is None and sock is not None:
             self._unregister(sock)
         for data in passed:

@@ -517,6 +517,8 @@ class Supervisor:
 
     def _on_viewer(self, viewer):
         # type: (Viewer) -> None
+        viewer.flush()
+        self._watch(viewer)
         try:
             data = viewer.sock.recv(1 << 18)
         except BlockingIOError:
@@ -584,6 +586,13 @@ class Supervisor:
         # type: (bytes) -> None
         for viewer in self.viewers:
             viewer.send(data)
+            self._watch(viewer)
+
+    def _watch(self, viewer):
+        # type: (Viewer) -> None
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if viewer.outbox else 0)
+        if self.selector.get_key(viewer.sock).events != events:
+            self.selector.modify(viewer.sock, events, lambda: self._on_viewer(viewer))
 
     # -- input ---------------------------------------------------------------------------------------------------
 

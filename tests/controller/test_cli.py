@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from controller.cli import app as cli
+from controller.cli.run_options import OPTIONS
 from controller.reports import console, surprise
 
 ROOT = Path(cli.__file__).resolve().parents[2]
@@ -146,15 +147,20 @@ def test_colour_stays_away_when_asked(place: Path) -> None:
     assert "\x1b" not in done.stderr
 
 
-def test_the_host_check_of_nobody_names_what_is_wrong(
-    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_host_check_of_nobody_names_what_is_wrong(place: Path) -> None:
     # Port 1 of this machine: nothing listens there, nothing is sent anywhere.
-    monkeypatch.setenv("HEMMA_BROKER", "off")
-    monkeypatch.setenv("HEMMA_HOST", "nobody@127.0.0.1:1")
-    assert cli.main(["host", "check", "--json"]) == 1
-    findings = json.loads(capsys.readouterr().out)
+    environ = {**os.environ, "HEMMA_BROKER": "off", "HEMMA_HOST": "nobody@127.0.0.1:1"}
+    command = [sys.executable, str(ROOT / "hemma" / "__main__.py"), "host", "check", "--json"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    findings = json.loads(done.stdout)
     assert findings[0]["name"] == "ssh alias"
     assert findings[0]["level"] == "fail"
     assert findings[0]["mend"]
     assert {finding["level"] for finding in findings[1:]} == {"not checked"}
+
+
+def test_run_has_a_help_page_with_every_option_of_its_parser(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert [flag for option in OPTIONS for flag in option.flags if flag.startswith("--") and flag not in shown] == []

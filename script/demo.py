@@ -1,0 +1,302 @@
+"""The daily loop, narrated: every command is the real one, every result is checked. Run it with script/demo.
+
+Everything lies under .state/demo: the loopback host with its keys, a bare origin, the authoritative clone on the host and
+the clone of the laptop. Exits 1 at the first step that does not do what it says, and always stops what it started.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from remote import local_process, loopback
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+STATE = REPOSITORY / ".state/demo"
+ORIGIN = STATE / "on-the-host/origin.git"
+HOST_CLONE = STATE / "on-the-host/hemma"
+LAPTOP_CLONE = STATE / "laptop/hemma"
+HOST = "demo"
+COMMAND_TIMEOUT_S = 60
+STREAMED_LINES = 30
+
+BOLD, DIM, OFF = ("\033[1m", "\033[2m", "\033[0m") if sys.stdout.isatty() else ("", "", "")
+
+# The person's own git settings (signing, hooks, aliases) have no part in a demo.
+GIT_ENVIRON = {
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_AUTHOR_NAME": "A Demo",
+    "GIT_AUTHOR_EMAIL": "demo@example.invalid",
+    "GIT_COMMITTER_NAME": "A Demo",
+    "GIT_COMMITTER_EMAIL": "demo@example.invalid",
+}
+
+
+class StepFailed(Exception):
+    """A command did not do what the demo says it does."""
+
+
+def environ() -> dict[str, str]:
+    """The environment of every command here: Hemma's folders below .state/demo, no setting from outside."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HEMMA_", "GIT_", "PYTHON"))}
+    folders = {f"HEMMA_{name.upper()}_DIR": str(STATE / "hemma" / name) for name in ("config", "state", "cache")}
+    path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
+    return {**kept, **folders, **GIT_ENVIRON, "PATH": path, "HEMMA_BROKER_IDLE_S": "60"}
+
+
+# --- telling and running -----------------------------------------------------------------------------------------
+
+_steps = 0
+
+
+def step(title: str) -> None:
+    """Begin the next step of the story."""
+    global _steps  # noqa: PLW0603 - a script counts its steps
+    _steps += 1
+    print(f"\n{BOLD}{_steps}. {title}{OFF}", flush=True)
+
+
+def show_command(argv: list[str], stdin: bytes | None = None) -> None:
+    """Print the command as one would type it."""
+    before = f"printf {shlex.quote(stdin.decode())} | " if stdin else ""
+    print(f"   $ {before}{shlex.join(argv)}".replace(str(STATE), ".state/demo"), flush=True)
+
+
+def show_output(text: str) -> None:
+    """Print what a command said, set off from the story."""
+    for line in text.splitlines():
+        print(f"   {DIM}|{OFF} {line}".replace(str(STATE), ".state/demo"), flush=True)
+
+
+def run(*argv: str, cwd: Path = LAPTOP_CLONE, stdin: bytes | None = None, expect: int = 0, quiet: bool = False) -> str:
+    """Show and run a command, show what it says; returns its stdout. Raises StepFailed for another exit code."""
+    if not quiet:
+        show_command(list(argv), stdin)
+    done = subprocess.run(
+        argv,
+        cwd=cwd,
+        env=environ(),
+        input=stdin or b"",
+        capture_output=True,
+        check=False,
+        timeout=COMMAND_TIMEOUT_S,
+    )
+    out, err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+    if not quiet or done.returncode != expect:
+        show_output(out + err)
+    if not quiet and expect:
+        print(f"   {DIM}(exit code {done.returncode}){OFF}")
+    if done.returncode != expect:
+        raise StepFailed(f"`{shlex.join(argv)}` ended with {done.returncode}, not {expect}")
+    return out
+
+
+def check(holds: bool, claim: str) -> None:
+    """State what was just shown; raises StepFailed when it is not so."""
+    if not holds:
+        raise StepFailed(f"this should hold and does not: {claim}")
+    print(f"   ok  {claim}", flush=True)
+
+
+# --- the story ---------------------------------------------------------------------------------------------------
+
+
+def start_the_host() -> None:
+    """A loopback host, a bare origin, and two clones of this repository."""
+    step("A host: a real SSH server on this machine, with keys of its own")
+    run("hemma", "host", "up", HOST, "--loopback", cwd=STATE)
+    step("The repository: an origin, the authoritative clone on the host, and the laptop's clone")
+    make_origin()
+    for clone in (HOST_CLONE, LAPTOP_CLONE):
+        run("git", "clone", "--quiet", str(ORIGIN), str(clone), cwd=STATE)
+    root = f"--root={HOST_CLONE}"
+    env = [f"--env={name}={value}" for name, value in GIT_ENVIRON.items()]
+    show_command(["hemma", "init", f"--host={HOST}", root, "--env=..."])
+    run("hemma", "init", f"--host={HOST}", root, *env, "--force", quiet=True)
+    run("git", "commit", "--quiet", "--all", "--message=Say where this runs")
+
+
+def make_origin() -> None:
+    """A bare repository whose main is what is committed here (or what lies here, when this is no clone)."""
+    run("git", "init", "--quiet", "--bare", "--initial-branch=main", str(ORIGIN), cwd=STATE, quiet=True)
+    run("git", "-C", str(ORIGIN), "config", "receive.shallowUpdate", "true", cwd=STATE, quiet=True)
+    source = REPOSITORY
+    if not (REPOSITORY / ".git").exists():
+        source = STATE / "source"
+        shutil.copytree(
+            REPOSITORY, source, ignore=shutil.ignore_patterns(".state", ".venv", "__pycache__", ".pdm-build")
+        )
+        for arguments in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message=As unpacked"]):
+            run("git", *arguments, cwd=source, quiet=True)
+    run("git", "push", "--quiet", str(ORIGIN), "HEAD:refs/heads/main", cwd=source, quiet=True)
+
+
+def run_commands() -> None:
+    """Arguments, streams and exit codes arrive as they are."""
+    step("Run commands on the host, as if they ran here")
+    where = run("hemma", "run", "--", "git", "rev-parse", "--show-toplevel")
+    check(where.strip() == str(HOST_CLONE), "it ran in the authoritative clone")
+    words = ["two  words", "it's", "$HOME", "*", ""]
+    told = run("hemma", "run", "--", "printf", "<%s>\\n", *words)
+    check(told == "".join(f"<{word}>\n" for word in words), "every argument arrived byte for byte")
+    counted = run("hemma", "run", "--", "wc", "-c", stdin=b"piped through\n")
+    check(counted.strip() == "14", "stdin was piped through, with its end")
+    run("hemma", "run", "--shell", "echo to stderr >&2; exit 3", expect=3)
+    check(True, "the exit code is the command's own")
+
+
+def edit_on_the_host() -> None:
+    """The host is the truth: it edits, commits and pushes; the laptop merges."""
+    step("Edit, commit and push on the host")
+    run("hemma", "run", "--shell", "echo 'lr: 3e-4 works' >> LAB-NOTES.md && git add LAB-NOTES.md")
+    run("hemma", "run", "--", "git", "commit", "--quiet", "--message=Note the learning rate")
+    run("hemma", "run", "--", "git", "push", "--quiet", "origin", "main")
+    head = run("hemma", "run", "--", "git", "log", "-1", "--format=%h %s")
+    step("Merge it into the laptop's clone, which has a commit of its own")
+    run("git", "pull", "--no-rebase", "--no-edit", "--quiet")
+    graph = run("git", "log", "--graph", "--format=%h %s", "-4")
+    check(head.strip() in graph, "the host's commit is here, merged, nothing rewritten")
+    check((LAPTOP_CLONE / "LAB-NOTES.md").read_text() == "lr: 3e-4 works\n", "and so is its file")
+
+
+def cut_the_connection() -> None:
+    """Every SSH connection is killed in the middle of a stream; the output is whole all the same."""
+    step("Cut the SSH connection in the middle of a streaming command")
+    line = f"for n in $(seq {STREAMED_LINES}); do echo line $n; sleep 0.1; done; exit 7"
+    argv = ["hemma", "run", "--shell", line]
+    show_command(argv)
+    started = subprocess.Popen(
+        argv, cwd=LAPTOP_CLONE, env=environ(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    notices: list[bytes] = []
+    # Read apart, or the client could stall on a full pipe.
+    reader = threading.Thread(target=lambda: notices.extend(started.stderr or []), daemon=True)
+    reader.start()
+    lines = stream_and_cut(started)
+    code = started.wait(COMMAND_TIMEOUT_S)
+    reader.join(5)
+    show_output(b"".join(notices).decode(errors="replace"))
+    wanted = [f"line {number}" for number in range(1, STREAMED_LINES + 1)]
+    check(lines == wanted, f"all {STREAMED_LINES} lines, each once, in order")
+    check(code == 7, "and the exit code of the command, 7")
+
+
+def stream_and_cut(started: subprocess.Popen[bytes]) -> list[str]:
+    """Show the lines as they come, and kill the host's SSH sessions after the tenth; returns all lines."""
+    timer = threading.Timer(COMMAND_TIMEOUT_S, started.kill)
+    timer.start()
+    lines: list[str] = []
+    for raw in started.stdout or []:
+        lines.append(raw.decode().rstrip("\n"))
+        if len(lines) % 5 == 0:
+            show_output(lines[-1])
+        if len(lines) == 10:
+            check(cut_sessions() > 0, "cut: the server's side of every SSH connection was killed")
+    timer.cancel()
+    return lines
+
+
+def cut_sessions() -> int:
+    """Kill the SSH sessions of the host; the server itself, and the commands, live on. Returns how many there were."""
+    host = loopback.find(HOST, str(STATE / "hemma/state"))
+    if host is None:
+        raise StepFailed("the loopback host is not running")
+    if host.backend == "asyncssh":  # one process serves all sessions: it is stopped and started
+        loopback.stop(HOST, str(STATE / "hemma/state"))
+        loopback.start(HOST, str(STATE / "hemma/state"), "asyncssh", host.home)
+        return 1
+    sessions = local_process.descendants(host.pid, "sshd")
+    for pid in sessions:
+        os.kill(pid, signal.SIGKILL)
+    return len(sessions)
+
+
+def detach() -> None:
+    """A run that nobody waits for, and how to come back to it."""
+    step("Start a detached run, look at it, follow it")
+    line = "for epoch in 1 2 3 4 5; do echo epoch $epoch; sleep 0.4; done"
+    run_id = run("hemma", "run", "--detach", "--shell", line).strip()
+    check(bool(run_id) and " " not in run_id, "it printed a run id and left")
+    listed = run("hemma", "ps")
+    check(run_id in listed, "ps lists it")
+    followed = run("hemma", "logs", "-f", run_id)
+    check(followed == "".join(f"epoch {n}\n" for n in range(1, 6)), "logs -f showed it from its beginning to its end")
+    run("hemma", "wait", run_id)
+    check(True, "wait says how it ended: 0")
+
+
+STORY = (start_the_host, run_commands, edit_on_the_host, cut_the_connection, detach)
+
+# --- beginning and end -------------------------------------------------------------------------------------------
+
+
+def clean_up() -> None:
+    """Stop the broker and the host, of this demo or of one that was killed; then nothing of it runs."""
+    if (STATE / "hemma").is_dir():
+        subprocess.run(["hemma", "host", "down", "--all"], cwd=STATE, env=environ(), capture_output=True, check=False)
+    loopback.stop(HOST, str(STATE / "hemma/state"))
+
+
+def still_running() -> list[str]:
+    """Command lines of processes that work below .state/demo (Linux; elsewhere nothing can be told)."""
+    found: list[str] = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            facts = (entry / "cmdline").read_bytes() + b"\0" + (entry / "environ").read_bytes()
+        except OSError:
+            continue
+        if os.fsencode(STATE) in facts and int(entry.name) != os.getpid():
+            found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip())
+    return found
+
+
+def on_signal(number: int, frame: FrameType | None) -> NoReturn:
+    """A signal ends the demo the way a failed step does: with everything stopped."""
+    del frame
+    raise StepFailed(f"interrupted by signal {signal.Signals(number).name}")
+
+
+def main() -> int:
+    """Tell the story; returns 0 when every step did what it says and nothing is left running."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, on_signal)
+    started_s = time.monotonic()
+    clean_up()
+    shutil.rmtree(STATE, ignore_errors=True)
+    for folder in (ORIGIN.parent, LAPTOP_CLONE.parent, STATE / "hemma"):
+        folder.mkdir(parents=True)
+    failure = ""
+    try:
+        for chapter in STORY:
+            chapter()
+        step("Stop everything")
+        run("hemma", "host", "down", "--all", cwd=STATE)
+    except (StepFailed, subprocess.TimeoutExpired) as problem:
+        failure = str(problem)
+    finally:
+        clean_up()
+    return conclude(failure, time.monotonic() - started_s)
+
+
+def conclude(failure: str, took_s: float) -> int:
+    """Print the last line; returns the exit code."""
+    if not failure and not local_process.holds_within(lambda: not still_running(), 5):
+        failure = "left running: " + "; ".join(still_running())
+    print(
+        f"\ndemo: failed: {failure}" if failure else f"\ndemo: ok, in {took_s:.0f} s, nothing left running", flush=True
+    )
+    return 1 if failure else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
