@@ -118,6 +118,9 @@ class Broker:
                 break
         for link in list(self.links.values()):
             link.close()
+        self.selector.close()
+        self._wake_read.close()
+        self._wake_write.close()
 
     def add(self, sock: socket.socket) -> None:
         """Serve this client."""
@@ -131,8 +134,8 @@ class Broker:
             self._wanting.append(client)
         try:
             self._wake_write.send(b"w")
-        except BlockingIOError:
-            pass  # it is awake already
+        except OSError:
+            pass  # it is awake already, or gone
 
     def _on_wake(self) -> None:
         try:

@@ -68,7 +68,7 @@ def step(title: str) -> None:
 
 def show_command(argv: list[str], stdin: bytes | None = None) -> None:
     """Print the command as one would type it."""
-    before = f"printf {shlex.quote(stdin.decode())} | " if stdin else ""
+    before = f"printf {shlex.quote(stdin.decode().encode('unicode_escape').decode())} | " if stdin else ""
     print(f"   $ {before}{shlex.join(argv)}".replace(str(STATE), ".state/demo"), flush=True)
 
 
@@ -247,16 +247,16 @@ def clean_up() -> None:
     loopback.stop(HOST, str(STATE / "hemma/state"))
 
 
-def still_running() -> list[str]:
-    """Command lines of processes that work below .state/demo (Linux; elsewhere nothing can be told)."""
-    found: list[str] = []
+def still_running() -> dict[int, str]:
+    """pid -> command line of each process that works below .state/demo (Linux; elsewhere nothing can be told)."""
+    found: dict[int, str] = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            facts = (entry / "cmdline").read_bytes() + b"\0" + (entry / "environ").read_bytes()
+            argv, environment = (entry / "cmdline").read_bytes(), (entry / "environ").read_bytes()
         except OSError:
             continue
-        if os.fsencode(STATE) in facts and int(entry.name) != os.getpid():
-            found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip())
+        if os.fsencode(STATE) in argv + b"\0" + environment and int(entry.name) != os.getpid():
+            found[int(entry.name)] = argv.replace(b"\0", b" ").decode(errors="replace").strip()
     return found
 
 
@@ -285,13 +285,14 @@ def main() -> int:
         failure = str(problem)
     finally:
         clean_up()
+        if not local_process.holds_within(lambda: not still_running(), 1 if failure else 10):
+            failure = failure or "left running: " + "; ".join(still_running().values())
+            local_process.end([(pid, local_process.started(pid)) for pid in still_running()])
     return conclude(failure, time.monotonic() - started_s)
 
 
 def conclude(failure: str, took_s: float) -> int:
     """Print the last line; returns the exit code."""
-    if not failure and not local_process.holds_within(lambda: not still_running(), 5):
-        failure = "left running: " + "; ".join(still_running())
     print(
         f"\ndemo: failed: {failure}" if failure else f"\ndemo: ok, in {took_s:.0f} s, nothing left running", flush=True
     )

@@ -18,6 +18,12 @@ import pytest
 
 LEAK_TIMEOUT_S = 10.0
 
+# None of these on the way of `hemma run`: they cost more time than all the rest of it.
+HEAVY_MODULES = (
+    "asyncssh", "click", "cryptography", "fabric", "git", "googleapiclient", "paramiko", "platformdirs", "pydantic", "rich",
+    "tomlkit", "tomllib", "torch", "typer",
+)  # fmt: skip
+
 # A fixture's type: `settings_env(host, *, root, ssh_config, state, **more)` -> the environment for the CLI.
 EnvironFor = Callable[..., dict[str, str]]
 

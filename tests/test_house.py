@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import HEAVY_MODULES
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 ROOMS = ("hemma", "controller", "remote", "training", "lanes", "manifests")
 AGENT = REPOSITORY / "remote/agent"
@@ -24,10 +26,6 @@ MAX_FUNCTION_LINES = 60
 MAX_MEDIAN_LINES = 9
 MAX_P90_LINES = 30
 
-HEAVY = (
-    "asyncssh", "click", "cryptography", "fabric", "git", "googleapiclient", "paramiko", "platformdirs", "pydantic", "rich",
-    "tomlkit", "tomllib", "torch", "typer",
-)  # fmt: skip
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -170,7 +168,7 @@ def test_the_hot_path_loads_nothing_heavy() -> None:
     assert told.returncode == 0, told.stderr
     loaded = {name.partition(".")[0] for name in told.stdout.split()}
     assert "controller" in loaded
-    assert loaded & set(HEAVY) == set()
+    assert loaded & set(HEAVY_MODULES) == set()
 
 
 def imported_names(path: Path) -> Iterator[str]:

@@ -39,9 +39,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _help() -> int:
-    from controller.cli.app import main as cli
+    from controller.cli import run_help
 
-    return cli(["run", "--help"])
+    return run_help.show()
 
 
 def settings_for(host: str | None = None) -> dict[str, Any]:
@@ -134,15 +134,15 @@ def _say_end(end: dict[str, Any], request: dict[str, Any], is_quiet: bool) -> No
     """What the exit code alone does not tell: not found, timed out, ended by the lease."""
     reason, detail = end.get("reason"), end.get("detail")
     if reason == "not-started":
-        sys.stderr.write(f"failed  {detail}\n")
+        sys.stderr.write(f"failed   {detail}\n")
         if end.get("exit_code") == 127 and request.get("shell") is None:
-            sys.stderr.write("do      is it on PATH there? try --login; for shell syntax use --shell\n")
+            sys.stderr.write("do       is it on PATH there? try --login; for shell syntax use --shell\n")
     elif is_quiet:
         return
     elif reason == "timed-out":
-        sys.stderr.write(f"failed  ended after --timeout {request['timeout_s']:g} s\n")
+        sys.stderr.write(f"failed   ended after --timeout {request['timeout_s']:g} s\n")
     elif reason == "lease-expired":
-        sys.stderr.write("failed  ended by its lease: this client was away for too long\n")
+        sys.stderr.write("failed   ended by its lease: this client was away for too long\n")
 
 
 def _detach(settings: dict[str, Any], request: dict[str, Any], is_json: bool) -> int:

@@ -32,6 +32,14 @@ def command() -> Callable[..., None]:
     return run
 
 
+def show() -> int:
+    """Print the page; returns 0. For `run` itself, which must not import the whole command line."""
+    page = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    page.command()(command())
+    typer.main.get_command(page)(args=["--help"], prog_name="hemma run", standalone_mode=False)
+    return 0
+
+
 def _words() -> Any:
     return Annotated[list[str] | None, typer.Argument(metavar="[--] COMMAND [ARGS]...", show_default=False)]
 

@@ -13,11 +13,11 @@ class Option:
     """One option: its names, whether it takes a value (and its placeholder), whether it may be given again."""
 
     def __init__(
-        self, name: str, flags: tuple[str, ...], help: str, value: str | None = None, is_repeated: bool = False
+        self, name: str, flags: tuple[str, ...], explanation: str, value: str | None = None, is_repeated: bool = False
     ) -> None:
         self.name = name
         self.flags = flags
-        self.help = help
+        self.help = explanation
         self.value = value
         self.is_repeated = is_repeated
 

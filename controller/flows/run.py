@@ -36,9 +36,18 @@ def new_run_id(now_s: float | None = None) -> str:
 
 def who() -> str:
     """Who asks, for the run record: user@machine."""
-    user = os.environ.get("USER") or os.environ.get("USERNAME") or str(getattr(os, "getuid", lambda: "?")())
+    user = os.environ.get("USER") or os.environ.get("USERNAME") or _login_name()
     node = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
     return f"{user}@{node}"
+
+
+def _login_name() -> str:
+    import getpass  # only where no variable tells
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "?"
 
 
 def request_of(settings: dict[str, Any], options: dict[str, Any], argv: list[str]) -> dict[str, Any]:
@@ -155,7 +164,7 @@ class Capture:
 
 def show_error(error: HemmaError) -> None:
     """The refusal on screen: what, and what to do. Plain text: this path has no rich."""
-    word = "refused" if error.exit_code in (2, 66, 67, 68, 75) else "failed "
-    sys.stderr.write(f"{word} {error.message}\n")
+    word = "refused" if error.exit_code in (2, 66, 67, 68, 75) else "failed"
+    sys.stderr.write(f"{word:<8} {error.message}\n")
     if error.remedy:
-        sys.stderr.write(f"do      {error.remedy}\n")
+        sys.stderr.write(f"do       {error.remedy}\n")

@@ -238,12 +238,12 @@ class Supervisor:
 
     def _watch_children(self):
         # type: () -> None
-        for number in SIGNALS[1:]:
-            signal.signal(number, signal.SIG_IGN)
+        for number in SIGNALS:
+            # A handler that does nothing, not SIG_IGN: an ignored signal would stay ignored in the command.
+            signal.signal(number, lambda *_: None)
         reader, writer = os.pipe()
         os.set_blocking(reader, False)
         os.set_blocking(writer, False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         self.wakeup = reader
         self.selector.register(reader, selectors.EVENT_READ, self._on_child)

@@ -1,0 +1,125 @@
+"""What can be done with runs that exist: list, read, attach, wait, stop, prune."""
+
+from __future__ import annotations
+
+import datetime
+import shlex
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from controller.flows import run as run_flow
+from lanes import retention, run_state
+from remote.host import Host, target_of
+from remote.session import Session
+
+if TYPE_CHECKING:
+    from remote.session import Write
+
+# Beyond any spool's end: follows a run without asking for its output.
+_NO_OUTPUT = 1 << 62
+
+
+def view(facts: dict[str, Any], now_s: float | None = None) -> dict[str, Any]:
+    """One run as `hemma ps` shows it: its facts and the verdict on its state in one flat object."""
+    record, status = facts.get("record") or {}, facts.get("status") or {}
+    state = run_state.judge(facts, now_s)
+    return {
+        "run_id": facts["run_id"],
+        "state": state.state,
+        "exit_code": state.exit_code,
+        "reason": state.reason,
+        "command": record.get("shell") or shlex.join(record.get("argv") or []),
+        **{name: record.get(name) for name in ("cwd", "commit", "branch", "who", "created_at", "detached")},
+        **{name: status.get(name) for name in ("pid", "started_at", "heartbeat_at", "ended_at")},
+        "bytes": sum(facts["sizes"].values()),
+        "is_live": not state.is_over or state.command_alive,
+    }
+
+
+def list_runs(host: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every run on the host, oldest first, as `view` shows it."""
+    now_s = time.time()
+    return [view(facts, now_s) for facts in Host(host).request("list")["runs"]]
+
+
+def show(host: dict[str, Any], run: str) -> dict[str, Any]:
+    """One run, as `view` shows it. Raises no-such-run, ambiguous-run."""
+    return view(Host(host).request("show", run=run), time.time())
+
+
+def duration_s(run: dict[str, Any], now_s: float) -> float | None:
+    """How long a run has taken, or has been going, in seconds."""
+    start, end = _moment(run["started_at"] or run["created_at"]), _moment(run["ended_at"])
+    if start is None:
+        return None
+    return max(0.0, (now_s if end is None else end) - start)
+
+
+def _moment(text: str | None) -> float | None:
+    return datetime.datetime.fromisoformat(text).timestamp() if text else None
+
+
+def session(
+    settings: dict[str, Any],
+    run: str,
+    writers: tuple[Write, Write],
+    *,
+    stdin: int | None = None,
+    notice: Callable[[str], None] | None = None,
+    **fields: Any,
+) -> Session:
+    """A session attached to an existing run; `fields` are hold, follow, offsets, tail_bytes, action."""
+    host = settings["host"]
+    request = {"verb": "attach", "run": run, "state_dir": host["state_dir"], "follow": True, **fields}
+    return Session(target_of(host), request, writers, stdin=stdin, notice=notice)
+
+
+def wait(settings: dict[str, Any], run: str, **fields: Any) -> tuple[str, dict[str, Any]]:
+    """Wait for a run's end without its output; returns (run id, final status)."""
+    following = session(settings, run, (_drop, _drop), offsets=[_NO_OUTPUT, _NO_OUTPUT], **fields)
+    end = run_flow.follow(following)
+    return following.run_id, end
+
+
+def stop(settings: dict[str, Any], run: str, grace_s: float) -> tuple[str, run_state.RunState]:
+    """SIGTERM to the run's process group, SIGKILL after `grace_s` seconds; returns (run id, its state afterwards).
+
+    A run that was lost but whose command still lives is signalled directly.
+    """
+    host = settings["host"]
+    facts = Host(host).request("show", run=run)
+    state = run_state.judge(facts, time.time())
+    if state.is_over and not state.command_alive:
+        return str(facts["run_id"]), state
+    if not facts["supervisor_alive"]:
+        _stop_orphan(host, str(facts["run_id"]), grace_s)
+    else:
+        wait(settings, str(facts["run_id"]), action="stop", grace_s=grace_s)
+    return str(facts["run_id"]), run_state.judge(Host(host).request("show", run=run), time.time())
+
+
+def _stop_orphan(host: dict[str, Any], run_id: str, grace_s: float) -> None:
+    deadline = time.monotonic() + grace_s
+    number = 15
+    while Host(host).request("kill", run=run_id, signal=number)["signalled"]:
+        time.sleep(0.2)
+        number = 0 if time.monotonic() < deadline else 9
+
+
+def prune(host: dict[str, Any], *, max_age_s: float, max_bytes: int, is_dry: bool) -> dict[str, Any]:
+    """Remove old runs by age and size, never a live one; returns {"removed": ids, "kept": ids that turned out to live}."""
+    runs = Host(host).request("list")["runs"]
+    chosen = retention.expired(runs, time.time(), max_age_s=max_age_s, max_bytes=max_bytes)
+    if is_dry or not chosen:
+        return {"removed": chosen, "kept": []}
+    return Host(host).request("remove", run_ids=chosen)
+
+
+def end_of(end: dict[str, Any], run_id: str) -> int:
+    """The exit code of an ended run; 255 with its error for a lost one, 0 for one that still runs."""
+    return run_flow.exit_code_of(end, run_id) if end.get("state") != "running" else 0
+
+
+def _drop(_: memoryview) -> None:
+    """Output nobody asked for."""
