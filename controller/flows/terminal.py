@@ -18,7 +18,8 @@ def size() -> dict[str, object]:
             columns, rows = os.get_terminal_size(file)
         except OSError:
             continue
-        return {"rows": rows, "columns": columns, "term": os.environ.get("TERM", "xterm")}
+        if rows and columns:
+            return {"rows": rows, "columns": columns, "term": os.environ.get("TERM", "xterm")}
     return {"rows": 24, "columns": 80, "term": os.environ.get("TERM", "dumb")}
 
 

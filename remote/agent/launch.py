@@ -135,9 +135,13 @@ def _become_supervisor(folder, request, environment, control):
         keep = control.fileno()
         os.closerange(3, keep)
         os.closerange(keep + 1, max(keep + 2, _highest_file()))
-        supervisor.run(folder, request, environment, control)
+        owner = supervisor.Supervisor(folder, request, environment, control)
+        owner.start()
+        owner.loop()
+    except BaseException as error:  # the last resort of a process nobody watches: leave a trace, then go
+        store.add_event(folder, "supervisor-failed", error=repr(error))
     finally:
-        os._exit(1)
+        os._exit(0)
 
 
 def _highest_file():

@@ -1,0 +1,99 @@
+"""The command's input: bytes with offsets in, each once, into a pipe or terminal that may be full or closed."""
+
+import os
+import selectors
+
+from . import frames
+
+
+class Input:
+    """Feeds one file. `tell(frame)` reports how far the command has taken it, and that it will take no more."""
+
+    def __init__(self, selector, tell):
+        # type: (selectors.BaseSelector, object) -> None
+        self.selector = selector
+        self.tell = tell
+        self.file = None  # type: int | None
+        self.close_file = None  # type: object
+        self.is_terminal = False
+        self.queue = bytearray()
+        self.received = 0
+        self.written = 0
+        self.is_ended = False
+
+    def use(self, file, close_file, is_terminal):
+        # type: (int, object, bool) -> None
+        """Feed `file` from now on; `close_file` ends a pipe, a terminal is told by its end-of-file character."""
+        if is_terminal:
+            file = os.dup(file)  # a file of its own, so that waiting for room does not meet waiting for output
+        os.set_blocking(file, False)
+        self.file = file
+        self.close_file = close_file
+        self.is_terminal = is_terminal
+
+    def take(self, offset, data):
+        # type: (int, bytes) -> None
+        """Accept bytes that begin at `offset`; those that were here before (a client came back) are left out."""
+        fresh = data[self.received - offset :] if offset <= self.received else b""
+        self.received += len(fresh)
+        self.queue += fresh
+        self.feed()
+
+    def end(self):
+        # type: () -> None
+        """There is no more input after what was taken."""
+        self.is_ended = True
+        self.feed()
+
+    def feed(self):
+        # type: () -> None
+        """Write what the file takes now."""
+        if self.file is None:
+            self.queue.clear()
+            return
+        try:
+            while self.queue:
+                count = os.write(self.file, self.queue[: frames.CHUNK])
+                self.written += count
+                del self.queue[:count]
+        except BlockingIOError:
+            if self.file not in self.selector.get_map():
+                self.selector.register(self.file, selectors.EVENT_WRITE, self._on_room)
+            return
+        except OSError:
+            self.close()  # the command does not read any more
+            return
+        finally:
+            self.tell(frames.frame(frames.IN_ACK, 0, frames.OFFSET.pack(self.written)))  # type: ignore[operator]
+        if self.is_ended:
+            self._finish()
+
+    def close(self):
+        # type: () -> None
+        """Close the file: the command sees the end of its input; the client hears that no more is wanted."""
+        self.queue.clear()
+        if self.file is None:
+            return
+        if self.file in self.selector.get_map():
+            self.selector.unregister(self.file)
+        if self.is_terminal:
+            os.close(self.file)
+        else:
+            self.close_file()  # type: ignore[operator]
+        self.file = None
+        self.tell(frames.json_frame(frames.NOTICE, 0, {"notice": "stdin-closed"}))  # type: ignore[operator]
+
+    def _on_room(self):
+        # type: () -> None
+        if self.file is not None and self.file in self.selector.get_map():
+            self.selector.unregister(self.file)
+        self.feed()
+
+    def _finish(self):
+        # type: () -> None
+        if not self.is_terminal:
+            self.close()
+            return
+        self.is_ended = False
+        self.queue += b"\x04"  # what a person would type
+        self.feed()

@@ -1,0 +1,130 @@
+"""Who watches a run: the supervisor's control socket in the run's folder, and the connections on it."""
+
+import os
+import selectors
+import socket
+
+from . import frames
+
+NAME = "control.sock"
+# A viewer that does not read loses wake-ups beyond this, no output: that is in the spool.
+_OUTBOX_BYTES = 1 << 20
+
+
+class Viewer:
+    """One connection to the supervisor: an agent that relays for a client."""
+
+    def __init__(self, sock):
+        # type: (socket.socket) -> None
+        sock.setblocking(False)
+        self.sock = sock
+        self.parser = frames.Parser()
+        self.outbox = bytearray()
+
+    def flush(self):
+        # type: () -> None
+        """Send as much as the socket takes."""
+        try:
+            while self.outbox:
+                del self.outbox[: self.sock.send(self.outbox)]
+        except OSError:
+            pass  # no room now, or gone: reading tells which
+
+
+class Viewers:
+    """All of them. `on_frame(viewer, kind, payload)` gets what they say, `on_change()` hears that one has left."""
+
+    def __init__(self, selector, on_frame, on_change):
+        # type: (selectors.BaseSelector, object, object) -> None
+        self.selector = selector
+        self.on_frame = on_frame
+        self.on_change = on_change
+        self.all = []  # type: list[Viewer]
+        self.listener = None  # type: socket.socket | None
+
+    def listen(self):
+        # type: () -> None
+        """Open the control socket in the current folder: by a relative name, since a folder's path may be too long."""
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.listener.bind(NAME)
+        self.listener.listen(16)
+        self.listener.setblocking(False)
+        self.selector.register(self.listener, selectors.EVENT_READ, self._accept)
+
+    def add(self, sock):
+        # type: (socket.socket) -> None
+        """Serve this connection."""
+        viewer = Viewer(sock)
+        self.all.append(viewer)
+        self.selector.register(sock, selectors.EVENT_READ, lambda: self._on_ready(viewer))
+
+    def tell(self, data):
+        # type: (bytes) -> None
+        """Send a frame to everyone."""
+        for viewer in self.all:
+            self.send(viewer, data)
+
+    def send(self, viewer, data):
+        # type: (Viewer, bytes) -> None
+        """Send a frame to one."""
+        if len(viewer.outbox) < _OUTBOX_BYTES:
+            viewer.outbox += data
+        viewer.flush()
+        self._watch(viewer)
+
+    def close(self):
+        # type: () -> None
+        """Let everyone have what waits for them, then close."""
+        try:
+            os.unlink(NAME)
+        except OSError:
+            pass
+        if self.listener is not None:
+            self.listener.close()
+        for viewer in self.all:
+            viewer.sock.settimeout(5)
+            try:
+                viewer.sock.sendall(viewer.outbox)
+            except OSError:
+                pass
+            viewer.sock.close()
+
+    def _accept(self):
+        # type: () -> None
+        assert self.listener is not None
+        try:
+            sock, _ = self.listener.accept()
+        except OSError:
+            return
+        self.add(sock)
+
+    def _watch(self, viewer):
+        # type: (Viewer) -> None
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if viewer.outbox else 0)
+        if self.selector.get_key(viewer.sock).events != events:
+            self.selector.modify(viewer.sock, events, lambda: self._on_ready(viewer))
+
+    def _on_ready(self, viewer):
+        # type: (Viewer) -> None
+        viewer.flush()
+        self._watch(viewer)
+        try:
+            data = viewer.sock.recv(1 << 18)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        try:
+            for kind, _, payload in viewer.parser.feed(data):
+                self.on_frame(viewer, kind, payload)  # type: ignore[operator]
+        except (frames.BadFrame, frames.struct.error, IndexError):
+            data = b""  # noise: this viewer goes, the command does not care
+        if not data:
+            self._drop(viewer)
+
+    def _drop(self, viewer):
+        # type: (Viewer) -> None
+        self.selector.unregister(viewer.sock)
+        viewer.sock.close()
+        self.all.remove(viewer)
+        self.on_change()  # type: ignore[operator]
