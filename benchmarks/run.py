@@ -130,7 +130,6 @@ def _many(stage: Stage, count: int, argv: list[str]) -> None:
         cwd=stage.project,
         env=stage.environ,
         check=True,
-        timeout=COMMAND_TIMEOUT_S,
     )
 
 

@@ -31,22 +31,31 @@ def judge(facts: dict[str, Any]) -> HemmaError | None:
     if not facts.get("root_exists"):
         return _root_missing(root)
     if not facts.get("is_repository"):
-        return NotARepository(f"{root} on the host is not a git repository", remedy=f"on the host: git clone <origin> {root}")
+        return NotARepository(
+            f"{root} on the host is not a git repository", remedy=f"on the host: git clone <origin> {root}"
+        )
     if not facts.get("is_toplevel"):
         return WrongDirectory(
             f"{root} on the host lies inside the repository {toplevel}, it is not its root",
             remedy=f'set root = "{toplevel}" in [tool.hemma], and use --cwd for the folder below it',
         )
     if not facts.get("cwd_exists"):
-        return WrongDirectory(f"the working directory {cwd} does not exist on the host", remedy="check --cwd (relative to the root)")
+        return WrongDirectory(
+            f"the working directory {cwd} does not exist on the host", remedy="check --cwd (relative to the root)"
+        )
     if not facts.get("cwd_is_inside"):
-        return WrongDirectory(f"the working directory {cwd} is not inside the root {root}", remedy="give --cwd relative to the root")
+        return WrongDirectory(
+            f"the working directory {cwd} is not inside the root {root}", remedy="give --cwd relative to the root"
+        )
     return None
 
 
 def _root_missing(root: object) -> HemmaError:
     if not root:
-        return RootMissing("no repository root is set for this host", remedy='set root = "~/path/to/repo" in [tool.hemma]: hemma init')
+        return RootMissing(
+            "no repository root is set for this host", remedy='set root = "~/path/to/repo" in [tool.hemma]: hemma init'
+        )
     return RootMissing(
-        f"the root {root} does not exist on the host", remedy="clone the repository there, or mend root in [tool.hemma]: hemma config"
+        f"the root {root} does not exist on the host",
+        remedy="clone the repository there, or mend root in [tool.hemma]: hemma config",
     )

@@ -209,7 +209,8 @@ class Broker:
 
     def _state(self) -> dict[str, object]:
         links: list[dict[str, object]] = [
-            {"ssh": link.spec["ssh"], "is_up": link.connected_s > 0, "agent": link.agent} for link in self.links.values()
+            {"ssh": link.spec["ssh"], "is_up": link.connected_s > 0, "agent": link.agent}
+            for link in self.links.values()
         ]
         return {"pid": os.getpid(), "clients": len(self.clients), "links": links}
 

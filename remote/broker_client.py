@@ -19,7 +19,13 @@ from manifests.places import private_dir, state_dir
 _LONGEST_NAME = 100
 _READY_TIMEOUT_S = 15.0
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_STAMPED = ("remote/broker.py", "remote/link.py", "remote/connection.py", "remote/agent/serve.py", "remote/agent/supervisor.py")
+_STAMPED = (
+    "remote/broker.py",
+    "remote/link.py",
+    "remote/connection.py",
+    "remote/agent/serve.py",
+    "remote/agent/supervisor.py",
+)
 
 
 def stamp() -> str:
@@ -37,7 +43,8 @@ def socket_path() -> str:
     path = os.path.join(folder, stamp() + ".sock")
     if len(os.fsencode(path)) <= _LONGEST_NAME:
         return path
-    short = f"/tmp/hemma-{os.getuid()}-{zlib.crc32(os.fsencode(folder)):08x}"
+    # Its owner and mode are checked before it is used (_own_folder), so a guessable name does no harm.
+    short = f"/tmp/hemma-{os.getuid()}-{zlib.crc32(os.fsencode(folder)):08x}"  # noqa: S108
     return os.path.join(short, stamp() + ".sock")
 
 
@@ -68,6 +75,7 @@ def connect(may_start: bool = True) -> socket.socket | None:
     sock = _try(path)
     if sock is not None or not may_start:
         return sock
+    log = ""
     for _ in range(3):
         log = _start(path)
         sock = _try(path)
@@ -99,7 +107,9 @@ def _start(path: str) -> str:
         (os.POSIX_SPAWN_DUP2, writer, 1),
         (os.POSIX_SPAWN_OPEN, 2, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
     ]
-    os.posix_spawn(sys.executable, [sys.executable, "-I", door, "broker", "serve", path], os.environ, file_actions=actions)
+    os.posix_spawn(
+        sys.executable, [sys.executable, "-I", door, "broker", "serve", path], os.environ, file_actions=actions
+    )
     os.close(writer)
     try:
         import select

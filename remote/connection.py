@@ -68,7 +68,9 @@ def unknown_key(destination: str, config_file: str | None, timeout_s: float) -> 
     return ssh_config.resolve(destination, config_file), *policy.found
 
 
-def _chain(destination: str, config_file: str | None, timeout_s: float, policy: Any, depth: int = 0) -> list[fabric.Connection]:
+def _chain(
+    destination: str, config_file: str | None, timeout_s: float, policy: Any, depth: int = 0
+) -> list[fabric.Connection]:
     target = ssh_config.resolve(destination, config_file)
     if depth > 8:
         raise Unreachable(f"the ProxyJump chain to {destination} never ends", remedy=f"try `ssh -G {destination}`")
@@ -108,7 +110,9 @@ def _socket_to(target: SshTarget, gateway: fabric.Connection | None, timeout_s: 
 def _unreachable(target: SshTarget, error: OSError) -> Unreachable:
     where = f"{target.hostname} port {target.port}"
     if isinstance(error, socket.gaierror):
-        return Unreachable(f"no address for {target.hostname}", remedy=f"check HostName: `ssh -G {target.alias} | grep hostname`")
+        return Unreachable(
+            f"no address for {target.hostname}", remedy=f"check HostName: `ssh -G {target.alias} | grep hostname`"
+        )
     if isinstance(error, ConnectionRefusedError):
         return Unreachable(f"{where} refused the connection", remedy="is sshd running there, and is the port right?")
     if isinstance(error, TimeoutError):
@@ -133,9 +137,11 @@ def _authenticate(target: SshTarget, sock: Any, timeout_s: float, policy: Any) -
         host="placeholder", user=target.user, port=22, config=config, connect_timeout=timeout_s, connect_kwargs=options
     )
     hop.host = name  # set afterwards: the constructor would take [host]:port apart
+    client = hop.client
+    assert client is not None
     for path in target.known_hosts_files:
-        _load_known_hosts(hop.client, path)
-    hop.client.set_missing_host_key_policy(policy)
+        _load_known_hosts(client, path)
+    client.set_missing_host_key_policy(policy)
     try:
         hop.open()
     except paramiko.BadHostKeyException as error:
@@ -154,7 +160,7 @@ def _authenticate(target: SshTarget, sock: Any, timeout_s: float, policy: Any) -
         raise
     finally:
         if not hop.is_connected:
-            hop.client.close()
+            client.close()
     return hop
 
 

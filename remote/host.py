@@ -62,7 +62,9 @@ def _ask(target: dict[str, Any], request: dict[str, Any], timeout_s: float) -> d
             try:
                 data = sock.recv(1 << 18)
             except TimeoutError:
-                raise ConnectionLost(f"the host did not answer within {timeout_s:g} s", remedy="hemma host check") from None
+                raise ConnectionLost(
+                    f"the host did not answer within {timeout_s:g} s", remedy="hemma host check"
+                ) from None
             if not data:
                 raise ConnectionLost("the broker went away", remedy="try again")
             for kind, _, payload in parser.feed(data):

@@ -38,7 +38,7 @@ class Receiver(Protocol):
         """The link broke within a frame to this receiver: only the end of its connection can tell it so."""
 
 
-class _Router(BufferedPipe):
+class _Router(BufferedPipe):  # type: ignore[type-arg]
     """The channel's input buffer, replaced: cuts the stream at frame borders and hands each part to its receiver."""
 
     def __init__(self, deliver: Callable[[int, int, bytes], Receiver | None]) -> None:
@@ -152,9 +152,11 @@ class Link:
             error = refused
         except (paramiko.SSHException, OSError, EOFError):
             pass
-        except Exception as surprise:
+        except Exception as surprise:  # noqa: BLE001 - a thread: it must end as an error of its clients
             traceback.print_exc()  # the broker's log
-            error = Unreachable(f"the broker failed: {surprise!r}", remedy="see broker.log in Hemma's state folder", exit_code=70)
+            error = Unreachable(
+                f"the broker failed: {surprise!r}", remedy="see broker.log in Hemma's state folder", exit_code=70
+            )
         finally:
             self._go(error)
 
@@ -201,13 +203,13 @@ class Link:
         if not taken:
             return
         self._credited = self._router.received
-        credit = channel._check_add_window(taken)  # pyright: ignore
+        credit = channel._check_add_window(taken)  # type: ignore[attr-defined,union-attr] # noqa: SLF001
         if credit > 0:
             message = paramiko.Message()
             message.add_byte(cMSG_CHANNEL_WINDOW_ADJUST)
             message.add_int(channel.remote_chanid)
             message.add_int(credit)
-            channel.transport._send_user_message(message)  # pyright: ignore
+            channel.transport._send_user_message(message)  # type: ignore[attr-defined,union-attr] # noqa: SLF001
 
     def _start_agent(self) -> None:
         transport = self._chain[-1].transport
@@ -267,7 +269,7 @@ class Link:
         python = self.spec.get("python") or "python3"
         return AgentUnavailable(
             f"{python} cannot be started on the host" + (f": {said}" if said else ""),
-            remedy="install python3 >= 3.9 there, or name one: python = \"/path/to/python3\" in [tool.hemma]",
+            remedy='install python3 >= 3.9 there, or name one: python = "/path/to/python3" in [tool.hemma]',
         )
 
 
@@ -279,7 +281,11 @@ def _refusal(word: str) -> HemmaError:
             remedy='name a newer one: python = "/path/to/python3.11" in [tool.hemma]',
         )
     if kind == "DISK" and "No space" in detail:
-        return HostDiskFull(f"the host has no room for the agent: {detail}", remedy="free some space in the home folder there")
+        return HostDiskFull(
+            f"the host has no room for the agent: {detail}", remedy="free some space in the home folder there"
+        )
     if kind == "DISK":
-        return AgentUnavailable(f"the agent cannot be stored on the host: {detail}", remedy="make that folder writable for your user")
+        return AgentUnavailable(
+            f"the agent cannot be stored on the host: {detail}", remedy="make that folder writable for your user"
+        )
     return AgentUnavailable(f"the agent did not arrive whole ({word})", remedy="try again")

@@ -13,7 +13,15 @@ import socket
 import sys
 import time
 
-from manifests.errors import AuthenticationRefused, ConnectionLost, HemmaError, HostKeyChanged, HostKeyUnknown, UsageError, from_dict
+from manifests.errors import (
+    AuthenticationRefused,
+    ConnectionLost,
+    HemmaError,
+    HostKeyChanged,
+    HostKeyUnknown,
+    UsageError,
+    from_dict,
+)
 from remote import broker_client
 from remote.agent import frames
 
@@ -68,7 +76,7 @@ class Session:
         self._stdin_ended = stdin is None
         self._stdin_open = stdin is not None
         self._is_input_agreed = True
-        self._notice = notice or (lambda _: None)
+        self._notice = notice or _say_nothing
         self._sock: socket.socket | None = None
         self._is_sending = False
         self._waiting_frames: list[bytes] = []
@@ -99,7 +107,9 @@ class Session:
         """Say that this client lives, and how far it has got. Also called while a write to our own stdout blocks."""
         if self._sock is not None and self.reply is not None and not self._is_sending:
             self._acknowledged = sum(self.offsets.values())
-            self._send(frames.frame(frames.ACK, 0, frames.OFFSETS.pack(self.offsets[frames.OUT], self.offsets[frames.ERR])))
+            self._send(
+                frames.frame(frames.ACK, 0, frames.OFFSETS.pack(self.offsets[frames.OUT], self.offsets[frames.ERR]))
+            )
 
     # -- the life of a session -----------------------------------------------------------------------------------
 
@@ -196,7 +206,12 @@ class Session:
     # -- input ---------------------------------------------------------------------------------------------------
 
     def _may_read_stdin(self) -> bool:
-        return self._stdin_open and not self._stdin_ended and self._is_input_agreed and len(self._stdin_kept) < frames.INPUT_WINDOW
+        return (
+            self._stdin_open
+            and not self._stdin_ended
+            and self._is_input_agreed
+            and len(self._stdin_kept) < frames.INPUT_WINDOW
+        )
 
     def _read_stdin(self) -> None:
         assert self._stdin is not None
@@ -355,6 +370,10 @@ class HostRefused(HemmaError):
 def refusal_of(fields: dict[str, Any]) -> HemmaError:
     """The error a reply carries, with its facts."""
     return HostRefused(fields)
+
+
+def _say_nothing(_: str) -> None:
+    """For sessions whose user wants no word of ours."""
 
 
 def write_to(file: int) -> Write:

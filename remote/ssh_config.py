@@ -55,7 +55,9 @@ def split_destination(destination: str) -> tuple[str | None, str, int | None]:
     elif rest.count(":") == 1:
         host, _, port = rest.partition(":")
     if not host or host.startswith("-") or (port and not port.isdigit()):
-        raise UsageError(f"{destination!r} is no SSH destination", remedy="use an alias of your ssh_config, or user@host:port")
+        raise UsageError(
+            f"{destination!r} is no SSH destination", remedy="use an alias of your ssh_config, or user@host:port"
+        )
     return (user if at else None), host, int(port) if port else None
 
 
@@ -63,7 +65,9 @@ def resolve(destination: str, config_file: str | None = None) -> SshTarget:
     """How `ssh destination` would connect. `config_file` replaces the user's own ~/.ssh/config. Raises UsageError."""
     user, host, port = split_destination(destination)
     if config_file and not os.path.isfile(config_file):
-        raise UsageError(f"the ssh_config file {config_file} does not exist", remedy="mend host.ssh_config or HEMMA_SSH_CONFIG")
+        raise UsageError(
+            f"the ssh_config file {config_file} does not exist", remedy="mend host.ssh_config or HEMMA_SSH_CONFIG"
+        )
     ssh = shutil.which("ssh")
     options = _ask_ssh(ssh, user, host, port, config_file) if ssh else _read_config(user, host, port, config_file)
     return _target(destination, host, options)
@@ -102,7 +106,8 @@ def _read_config(user: str | None, host: str, port: int | None, config_file: str
     lines = [line for name in config_files(config_file) for line in included_lines(name)]
     config = paramiko.SSHConfig.from_text("\n".join(lines))
     options = {
-        name.lower(): list(value) if isinstance(value, list) else [str(value)] for name, value in config.lookup(host).items()
+        name.lower(): list(value) if isinstance(value, list) else [str(value)]
+        for name, value in config.lookup(host).items()
     }
     if user:
         options["user"] = [user]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -75,15 +76,11 @@ class Stage:
 
     def run(self, argv: list[str]) -> None:
         """Run a command line to its end in the project's folder. Raises CalledProcessError unless it exits 0."""
-        subprocess.run(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            cwd=self.project,
-            env=self.environ,
-            check=True,
-            timeout=COMMAND_TIMEOUT_S,
-        )
+        null = subprocess.DEVNULL
+        with subprocess.Popen(argv, stdin=null, stdout=null, cwd=self.project, env=self.environ) as process:
+            wait_for(process)
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, argv)
 
     def start_master(self, cipher: str | None = None) -> None:
         """Start a ControlMaster that stays until `end_master`."""
@@ -165,11 +162,32 @@ class Stage:
             """),
             encoding="utf-8",
         )
-        (self.project / "pyproject.toml").write_text('[tool.hemma]\nhost = "bench"\nroot = "~/repo"\n', encoding="utf-8")
+        (self.project / "pyproject.toml").write_text(
+            '[tool.hemma]\nhost = "bench"\nroot = "~/repo"\n', encoding="utf-8"
+        )
         self.fabric_script.write_text(FABRIC_SCRIPT, encoding="utf-8")
         identity = ["-c", "user.name=Bench", "-c", "user.email=bench@example.invalid"]
-        for argv in (["init", "-q", "-b", "main", "repo"], [*identity, "-C", "repo", "commit", "-q", "--allow-empty", "-m", "Begin"]):
+        for argv in (
+            ["init", "-q", "-b", "main", "repo"],
+            [*identity, "-C", "repo", "commit", "-q", "--allow-empty", "-m", "Begin"],
+        ):
             subprocess.run(["git", *argv], cwd=self.home, env=self.environ, check=True, timeout=20)
+
+
+def wait_for(process: subprocess.Popen[bytes]) -> None:
+    """Wait for the end of a process, and kill it at the ceiling.
+
+    `Popen.wait(timeout)` sleeps 0.5, 1, 2, 4 … ms between its looks: it would round every figure up to 7.5, 15.5, 31.5.
+    """
+    handle = os.pidfd_open(process.pid)
+    try:
+        poll = select.poll()
+        poll.register(handle, select.POLLIN)
+        if not poll.poll(COMMAND_TIMEOUT_S * 1000):
+            process.kill()
+    finally:
+        os.close(handle)
+    process.wait()
 
 
 def _role(words: list[bytes]) -> str | None:

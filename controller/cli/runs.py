@@ -86,7 +86,9 @@ def logs(
     run: Run,
     *,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
-    tail: Annotated[int | None, typer.Option("--tail", help="Only the last BYTES of each stream.", metavar="BYTES")] = None,
+    tail: Annotated[
+        int | None, typer.Option("--tail", help="Only the last BYTES of each stream.", metavar="BYTES")
+    ] = None,
     host: OnHost = None,
 ) -> None:
     """Print what a run wrote: its stdout to stdout, its stderr to stderr, byte for byte. Harmless to the run.

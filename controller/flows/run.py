@@ -19,7 +19,7 @@ from remote.session import HostRefused, Session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Generator
     from typing import Any
 
     from remote.session import Write
@@ -113,15 +113,15 @@ def exit_code_of(end: dict[str, Any], run_id: str) -> int:
 
 
 @contextmanager
-def signals_passed_on(session: Session) -> Iterator[None]:
+def signals_passed_on(session: Session) -> Generator[None]:
     """Within this, Ctrl-C and SIGTERM go to the remote command, and a timer keeps the lease while we are blocked."""
     handlers: dict[int, Any] = {
-        signal.SIGINT: lambda *_: session.interrupt(),
-        signal.SIGTERM: lambda *_: session.send_signal(signal.SIGTERM),
+        signal.SIGINT: _calling(session.interrupt),
+        signal.SIGTERM: _calling(session.send_signal, signal.SIGTERM),
     }
     if hasattr(signal, "SIGALRM"):
-        handlers[signal.SIGALRM] = lambda *_: session.renew()
-        handlers[signal.SIGQUIT] = lambda *_: session.send_signal(signal.SIGQUIT)
+        handlers[signal.SIGALRM] = _calling(session.renew)
+        handlers[signal.SIGQUIT] = _calling(session.send_signal, signal.SIGQUIT)
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     lease_s = session.request.get("lease_s") or 40.0
     if hasattr(signal, "setitimer"):
@@ -133,6 +133,13 @@ def signals_passed_on(session: Session) -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _calling(action: Callable[..., None], *arguments: int) -> Callable[[int, object], None]:
+    def handler(_number: int, _frame: object) -> None:
+        action(*arguments)
+
+    return handler
 
 
 class Capture:

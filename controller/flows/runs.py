@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import shlex
 import time
 from collections.abc import Callable
@@ -57,7 +57,7 @@ def duration_s(run: dict[str, Any], now_s: float) -> float | None:
 
 
 def _moment(text: str | None) -> float | None:
-    return datetime.datetime.fromisoformat(text).timestamp() if text else None
+    return dt.datetime.fromisoformat(text).timestamp() if text else None
 
 
 def session(

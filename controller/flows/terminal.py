@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from remote.session import Session
@@ -24,7 +24,7 @@ def size() -> dict[str, object]:
 
 
 @contextmanager
-def raw(session: Session) -> Iterator[None]:
+def raw(session: Session) -> Generator[None]:
     """Within this, every key goes to the remote program and a change of the window's size follows."""
     import termios
     import tty

@@ -11,16 +11,20 @@ import hashlib
 import os
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
 MAGIC = b"\x00hemma\x01\xf5"
 OLDEST = (3, 9)
 
 
-def say(word):
+def say(word: str) -> None:
     """One word to the controller, after the magic token."""
     os.write(1, MAGIC + word.encode("ascii", "replace") + b"\n")
 
 
-def digest_of(path):
+def digest_of(path: str) -> str:
     """The sha256 of a file, or an empty string when it cannot be read."""
     try:
         with open(path, "rb") as file:
@@ -29,7 +33,7 @@ def digest_of(path):
         return ""
 
 
-def receive(source, length, digest, path):
+def receive(source: "BinaryIO", length: int, digest: str, path: str) -> None:
     """Read exactly `length` bytes, check them, put them in place by one rename."""
     data = b""
     while len(data) < length:
@@ -47,7 +51,7 @@ def receive(source, length, digest, path):
     os.rename(temporary, path)
 
 
-def main(source):
+def main(source: "BinaryIO") -> None:
     """Find or fetch the agent and become it."""
     digest, length = source.readline().decode("ascii").split()
     if sys.version_info[:2] < OLDEST:
@@ -65,9 +69,9 @@ def main(source):
         sys.exit(1)
     say("READY")
     sys.path.insert(0, path)
-    from hemma_agent import serve
+    from hemma_agent import serve  # type: ignore[import-not-found]
 
-    sys.exit(serve.main())
+    sys.exit(serve.main())  # type: ignore[import-not-found]
 
 
 if __name__ == "__main__":

@@ -5,8 +5,11 @@ and input carry an 8-byte absolute offset before their bytes, so that a repeated
 Strings that came from bytes travel as UTF-8 with surrogate escapes, hence any argv and any environment value survives.
 """
 
+from __future__ import annotations
+
 import json
 import struct
+from typing import Mapping
 
 HEADER = struct.Struct(">BII")
 OFFSET = struct.Struct(">Q")
@@ -33,20 +36,17 @@ class BadFrame(Exception):
     """The peer sent something that is no frame: another version, or noise on the channel."""
 
 
-def frame(kind, channel, payload=b""):
-    # type: (int, int, bytes) -> bytes
+def frame(kind: int, channel: int, payload: bytes = b"") -> bytes:
     """One encoded frame."""
     return HEADER.pack(kind, channel, len(payload)) + payload
 
 
-def json_frame(kind, channel, fields):
-    # type: (int, int, dict[str, object]) -> bytes
+def json_frame(kind: int, channel: int, fields: Mapping[str, object]) -> bytes:
     """One encoded frame whose payload is `fields` as ASCII JSON (surrogates escaped, so any bytes survive)."""
     return frame(kind, channel, json.dumps(fields, separators=(",", ":")).encode("ascii"))
 
 
-def fields_of(payload):
-    # type: (bytes) -> dict[str, object]
+def fields_of(payload: bytes) -> dict[str, object]:
     """The JSON object of a payload. Raises BadFrame when it is none."""
     try:
         fields = json.loads(payload)
@@ -57,14 +57,12 @@ def fields_of(payload):
     return fields
 
 
-def text_of(raw):
-    # type: (bytes) -> str
+def text_of(raw: bytes) -> str:
     """Bytes as text that JSON can carry and `bytes_of` turns back exactly."""
     return raw.decode("utf-8", "surrogateescape")
 
 
-def bytes_of(text):
-    # type: (str) -> bytes
+def bytes_of(text: str) -> bytes:
     """The bytes that `text_of` was given."""
     return text.encode("utf-8", "surrogateescape")
 
@@ -72,12 +70,10 @@ def bytes_of(text):
 class Parser:
     """Cuts a byte stream into frames; keeps the incomplete rest between calls."""
 
-    def __init__(self):
-        # type: () -> None
+    def __init__(self) -> None:
         self._rest = bytearray()
 
-    def feed(self, data):
-        # type: (bytes) -> list[tuple[int, int, bytes]]
+    def feed(self, data: bytes) -> list[tuple[int, int, bytes]]:
         """All frames that are complete now, as (kind, channel, payload). Raises BadFrame on an impossible length."""
         self._rest += data
         found = []

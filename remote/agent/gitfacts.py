@@ -1,10 +1,11 @@
 """What the guard and the run record need to know of a git work tree, read from its files without starting git."""
 
+from __future__ import annotations
+
 import os
 
 
-def toplevel(path):
-    # type: (str) -> str | None
+def toplevel(path: str) -> str | None:
     """The nearest folder at or above `path` that holds a git work tree, or None."""
     here = os.path.realpath(path)
     while True:
@@ -16,8 +17,7 @@ def toplevel(path):
         here = above
 
 
-def git_dir(folder):
-    # type: (str) -> str | None
+def git_dir(folder: str) -> str | None:
     """The git directory of the work tree rooted at `folder` (a linked work tree's `.git` file is followed), or None."""
     dot_git = os.path.join(folder, ".git")
     if os.path.isfile(dot_git):
@@ -28,8 +28,7 @@ def git_dir(folder):
     return dot_git if os.path.isfile(os.path.join(dot_git, "HEAD")) else None
 
 
-def head(folder):
-    # type: (str) -> tuple[str | None, str | None]
+def head(folder: str) -> tuple[str | None, str | None]:
     """(commit, branch) checked out in the work tree rooted at `folder`; None where there is none yet or HEAD is detached."""
     directory = git_dir(folder)
     if directory is None:
@@ -44,8 +43,7 @@ def head(folder):
     return commit, ref[len("refs/heads/") :] if ref.startswith("refs/heads/") else None
 
 
-def _line(path):
-    # type: (str) -> str
+def _line(path: str) -> str:
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             return file.readline().strip()
@@ -53,8 +51,7 @@ def _line(path):
         return ""
 
 
-def _packed(shared, ref):
-    # type: (str, str) -> str | None
+def _packed(shared: str, ref: str) -> str | None:
     try:
         with open(os.path.join(shared, "packed-refs"), encoding="utf-8", errors="surrogateescape") as file:
             for line in file:

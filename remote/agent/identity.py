@@ -1,17 +1,17 @@
 """Who a process is beyond its number: pid + start time + boot id (S9-R19), so a reused pid never looks alive."""
 
+from __future__ import annotations
+
 import os
 
 
-def boot_id():
-    # type: () -> str
+def boot_id() -> str:
     """The kernel's id of this boot."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         return file.read().strip()
 
 
-def start_ticks(pid):
-    # type: (int) -> int | None
+def start_ticks(pid: int) -> int | None:
     """When `pid` started, in clock ticks since boot; None when there is no such process (or only its zombie)."""
     try:
         with open("/proc/%d/stat" % pid, "rb") as file:
@@ -22,14 +22,12 @@ def start_ticks(pid):
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
-def of(pid):
-    # type: (int) -> dict[str, object]
+def of(pid: int) -> dict[str, object]:
     """The identity to write down for a living process."""
     return {"pid": pid, "start_ticks": start_ticks(pid), "boot_id": boot_id()}
 
 
-def is_alive(identity):
-    # type: (object) -> bool
+def is_alive(identity: object) -> bool:
     """Whether the very process that `identity` was taken of still runs."""
     if not isinstance(identity, dict) or identity.get("boot_id") != boot_id():
         return False
@@ -37,8 +35,7 @@ def is_alive(identity):
     return isinstance(pid, int) and isinstance(ticks, int) and start_ticks(pid) == ticks
 
 
-def own_environment():
-    # type: () -> dict[str, str]
+def own_environment() -> dict[str, str]:
     """The environment as sshd gave it to the login shell, before that shell's start-up files changed it (S9-R21).
 
     sshd starts `$SHELL -c COMMAND`, and bash reads .bashrc even then. That shell is our parent, and the kernel still

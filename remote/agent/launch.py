@@ -1,5 +1,7 @@
 """From a request to a supervised command: guard facts, environment, argument list, run record, fork."""
 
+from __future__ import annotations
+
 import os
 import pwd
 import signal
@@ -11,8 +13,7 @@ from . import frames, gitfacts, store, supervisor
 SHELL_START_UP = ("BASH_ENV", "ENV", "CDPATH", "GLOBIGNORE", "SHELLOPTS", "BASHOPTS", "PROMPT_COMMAND")
 
 
-def guard_facts(root, cwd):
-    # type: (str | None, str | None) -> dict[str, object]
+def guard_facts(root: str | None, cwd: str | None) -> dict[str, object]:
     """What lanes.guards judges: does the root exist, is it the top of a git work tree, does the working directory lie in it."""
     home = os.path.expanduser("~")
     wanted = os.path.join(home, os.path.expanduser(root)) if root else ""
@@ -32,8 +33,7 @@ def guard_facts(root, cwd):
     }
 
 
-def environment_for(request, first, folder):
-    # type: (dict[str, object], dict[str, str], str) -> dict[str, str]
+def environment_for(request: dict[str, object], first: dict[str, str], folder: str) -> dict[str, str]:
     """The command's environment: what sshd gave, less shell start-up hooks, ~/.local/bin first on PATH, then the request's."""
     environment = {
         name: value for name, value in first.items() if name not in SHELL_START_UP and not name.startswith("BASH_FUNC_")
@@ -53,8 +53,7 @@ def environment_for(request, first, folder):
     return environment
 
 
-def exec_argv(request):
-    # type: (dict[str, object]) -> list[str]
+def exec_argv(request: dict[str, object]) -> list[str]:
     """What is executed: the command itself, or bash for a shell line; with `login` through a login shell."""
     shell, words = request.get("shell"), request.get("argv")
     argv = [str(word) for word in words] if isinstance(words, list) else []
@@ -66,8 +65,7 @@ def exec_argv(request):
     return argv
 
 
-def record_of(request, facts):
-    # type: (dict[str, object], dict[str, object]) -> dict[str, object]
+def record_of(request: dict[str, object], facts: dict[str, object]) -> dict[str, object]:
     """The content of run.json; of the environment only the names."""
     commit, branch = gitfacts.head(str(facts["root"])) if facts["is_repository"] else (None, None)
     env = request.get("env")
@@ -94,8 +92,9 @@ def record_of(request, facts):
     }
 
 
-def start(request, first_environment):
-    # type: (dict[str, object], dict[str, str]) -> tuple[str, socket.socket | None, dict[str, object]]
+def start(
+    request: dict[str, object], first_environment: dict[str, str]
+) -> tuple[str, socket.socket | None, dict[str, object]]:
     """Start the command under a supervisor of its own; returns (run folder, connection to the supervisor, guard facts).
 
     The connection is None when a run of that id exists already: then it is only attached to. Raises store.Refused when a
@@ -123,8 +122,9 @@ def start(request, first_environment):
     return folder, ours, facts
 
 
-def _become_supervisor(folder, request, environment, control):
-    # type: (str, dict[str, object], dict[str, str], socket.socket) -> None
+def _become_supervisor(
+    folder: str, request: dict[str, object], environment: dict[str, str], control: socket.socket
+) -> None:
     """In the child: own session, none of the agent's files (sshd waits for their end), then the command."""
     try:
         os.setsid()
@@ -144,19 +144,16 @@ def _become_supervisor(folder, request, environment, control):
         os._exit(0)
 
 
-def _highest_file():
-    # type: () -> int
+def _highest_file() -> int:
     try:
         return max(int(name) for name in os.listdir("/proc/self/fd")) + 1
     except (OSError, ValueError):
         return 1024
 
 
-def _pairs(value):
-    # type: (object) -> list[tuple[str, object]]
+def _pairs(value: object) -> list[tuple[str, object]]:
     return [(str(pair[0]), pair[1]) for pair in value] if isinstance(value, list) else []
 
 
-def _text(value):
-    # type: (object) -> str | None
+def _text(value: object) -> str | None:
     return str(value) if value is not None else None

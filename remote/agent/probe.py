@@ -5,6 +5,8 @@ temporary file in each place whose writability is asked for. Slow programs (a br
 cut off, so the whole probe ends within about 20 s.
 """
 
+from __future__ import annotations
+
 import os
 import platform
 import pwd
@@ -20,15 +22,14 @@ from . import gitfacts, identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping  # noqa: F401 - named in type comments
+    from collections.abc import Callable, Mapping
 
 SLOW_S = 15.0
 FIRST_DIRTY = 10
 LOGIND_CONFIGS = ("/usr/lib/systemd/logind.conf", "/run/systemd/logind.conf", "/etc/systemd/logind.conf")
 
 
-def probe(root, state_dir, client_time_s):
-    # type: (str | None, str | None, float) -> dict[str, object]
+def probe(root: str | None, state_dir: str | None, client_time_s: float) -> dict[str, object]:
     """All facts by name. `root`: the repository on this host, `state_dir`: where runs are kept; `~` is expanded here.
 
     `client_time_s` is the client's unix time when it asked, handed back beside ours.
@@ -37,7 +38,7 @@ def probe(root, state_dir, client_time_s):
     home = os.path.expanduser("~")
     state = os.path.expanduser(state_dir or "~/.local/state/hemma")
     repository = os.path.expanduser(root) if root else None
-    parts = {
+    parts: dict[str, Callable[[], object]] = {
         "host": host_facts,
         "python": python_facts,
         "git": lambda: program_facts("git", "--version"),
@@ -56,8 +57,7 @@ def probe(root, state_dir, client_time_s):
     return facts
 
 
-def host_facts():
-    # type: () -> dict[str, object]
+def host_facts() -> dict[str, object]:
     """Name, kernel, boot id, load and processor count."""
     return {
         "hostname": socket.gethostname(),
@@ -69,14 +69,12 @@ def host_facts():
     }
 
 
-def python_facts():
-    # type: () -> dict[str, object]
+def python_facts() -> dict[str, object]:
     """The Python that runs this."""
     return {"version": platform.python_version(), "path": sys.executable}
 
 
-def program_facts(name, option):
-    # type: (str, str) -> dict[str, object]
+def program_facts(name: str, option: str) -> dict[str, object]:
     """Where a program is and the first line of what it says about its version; path None when it is not there."""
     path = shutil.which(name, path=_path())
     if path is None:
@@ -85,8 +83,7 @@ def program_facts(name, option):
     return {"path": path, "version": said[0] if said else ""}
 
 
-def disk_facts(path):
-    # type: (str) -> dict[str, object]
+def disk_facts(path: str) -> dict[str, object]:
     """Free bytes and inodes of the file system that holds `path`, or would hold it. Inodes None: it has no fixed number."""
     place = _existing(path)
     room = os.statvfs(place)
@@ -99,8 +96,7 @@ def disk_facts(path):
     }
 
 
-def writable_facts(path):
-    # type: (str) -> dict[str, object]
+def writable_facts(path: str) -> dict[str, object]:
     """Whether a file can be made in `path`, or in the nearest folder above it that exists; tried, not guessed."""
     place = _existing(path)
     try:
@@ -112,8 +108,7 @@ def writable_facts(path):
     return {"path": path, "writable": True, "reason": None}
 
 
-def gpu_facts():
-    # type: () -> dict[str, object]
+def gpu_facts() -> dict[str, object]:
     """NVIDIA GPUs as nvidia-smi lists them; none where there is no nvidia-smi."""
     path = shutil.which("nvidia-smi", path=_path())
     if path is None:
@@ -122,10 +117,9 @@ def gpu_facts():
     return {"tool": path, "gpus": parse_gpus(_said([path, query, "--format=csv,noheader,nounits"]))}
 
 
-def parse_gpus(said):
-    # type: (str) -> list[dict[str, object]]
+def parse_gpus(said: str) -> list[dict[str, object]]:
     """nvidia-smi's lines `name, memory in MiB, driver` as dicts; memory None where the GPU does not tell ([N/A])."""
-    found = []  # type: list[dict[str, object]]
+    found: list[dict[str, object]] = []
     for line in said.splitlines():
         fields = [field.strip() for field in line.rsplit(",", 2)]
         if len(fields) == 3:
@@ -134,8 +128,7 @@ def parse_gpus(said):
     return found
 
 
-def memory_facts():
-    # type: () -> dict[str, object]
+def memory_facts() -> dict[str, object]:
     """Physical memory and the smallest limit of the control groups we are in (None: no limit)."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with open("/proc/self/cgroup", encoding="utf-8") as file:
@@ -144,8 +137,7 @@ def memory_facts():
     return {"total_bytes": total, "cgroup_limit_bytes": min(below_total) if below_total else None}
 
 
-def logind_facts():
-    # type: () -> dict[str, object]
+def logind_facts() -> dict[str, object]:
     """Whether systemd-logind ends what a user left behind at logout (KillUserProcesses), unless lingering is on."""
     if not os.path.isdir("/run/systemd/system"):
         return {"systemd": False, "kill_user_processes": False, "linger": False}
@@ -158,20 +150,19 @@ def logind_facts():
     }
 
 
-def repository_facts(root):
-    # type: (str | None) -> dict[str, object] | None
+def repository_facts(root: str | None) -> dict[str, object] | None:
     """The repository at `root`: does it exist, is it a work tree and its top level, what is checked out, what is changed."""
     if root is None:
         return None
     real = os.path.realpath(root)
     top = gitfacts.toplevel(root) if os.path.isdir(root) else None
-    facts = {
+    facts: dict[str, object] = {
         "path": root,
         "exists": os.path.isdir(root),
         "is_git": top is not None,
         "toplevel": top,
         "is_toplevel": top == real,
-    }  # type: dict[str, object]
+    }
     if top is not None:
         head, branch = gitfacts.head(top)
         facts.update({"head": head, "branch": branch, "detached": branch is None})
@@ -179,8 +170,7 @@ def repository_facts(root):
     return facts
 
 
-def _dirty(top):
-    # type: (str) -> dict[str, object]
+def _dirty(top: str) -> dict[str, object]:
     git = shutil.which("git", path=_path())
     if git is None:
         return {"dirty": {"error": "git is not installed"}}
@@ -193,8 +183,7 @@ def _dirty(top):
     return {"dirty": {"count": len(changed), "first": changed[:FIRST_DIRTY]}}
 
 
-def _kill_user_processes():
-    # type: () -> bool
+def _kill_user_processes() -> bool:
     said = ""
     busctl = shutil.which("busctl", path=_path())
     if busctl is not None:
@@ -208,8 +197,7 @@ def _kill_user_processes():
     return kill_user_processes_in(_logind_texts())
 
 
-def kill_user_processes_in(texts):
-    # type: (list[str]) -> bool
+def kill_user_processes_in(texts: list[str]) -> bool:
     """What logind's configuration files say, later ones over earlier ones; Debian's and Ubuntu's default is no."""
     value = "no"
     for text in texts:
@@ -220,10 +208,9 @@ def kill_user_processes_in(texts):
     return value in ("yes", "true", "on", "1")
 
 
-def _logind_texts():
-    # type: () -> list[str]
+def _logind_texts() -> list[str]:
     main = [path for path in reversed(LOGIND_CONFIGS) if os.path.isfile(path)][:1]
-    drop_ins = {}  # type: dict[str, str]
+    drop_ins: dict[str, str] = {}
     for config in LOGIND_CONFIGS:
         folder = config + ".d"
         names = os.listdir(folder) if os.path.isdir(folder) else []
@@ -235,8 +222,7 @@ def _logind_texts():
     return texts
 
 
-def _cgroup_limits(line):
-    # type: (str) -> list[int]
+def _cgroup_limits(line: str) -> list[int]:
     """The memory limits that hold for one line of /proc/self/cgroup, from its group up to the root."""
     _, controllers, group = line.split(":", 2)
     if controllers and "memory" not in controllers.split(","):
@@ -255,30 +241,26 @@ def _cgroup_limits(line):
         group = os.path.dirname(group)
 
 
-def _user():
-    # type: () -> str
+def _user() -> str:
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # a container whose user id has no name
         return str(os.getuid())
 
 
-def _existing(path):
-    # type: (str) -> str
+def _existing(path: str) -> str:
     while not os.path.isdir(path) and os.path.dirname(path) != path:
         path = os.path.dirname(path)
     return path
 
 
-def _path():
-    # type: () -> str
+def _path() -> str:
     """Where programs are looked for: as commands of a run find them, with the usual places after."""
     usual = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
     return ":".join([os.path.expanduser("~/.local/bin"), os.environ.get("PATH", ""), usual])
 
 
-def _said(argv):
-    # type: (list[str]) -> str
+def _said(argv: list[str]) -> str:
     """What a program printed. Raises OSError, or RuntimeError with its complaint when it failed or took too long."""
     quiet = dict(os.environ, PATH=_path(), LC_ALL="C", GIT_OPTIONAL_LOCKS="0", GIT_TERMINAL_PROMPT="0")
     name = os.path.basename(argv[0])
@@ -300,14 +282,12 @@ def _said(argv):
     return done.stdout.decode("utf-8", "surrogateescape")
 
 
-def _all_at_once(parts):
-    # type: (Mapping[str, Callable[[], object]]) -> dict[str, object]
+def _all_at_once(parts: Mapping[str, Callable[[], object]]) -> dict[str, object]:
     """Each part's answer, asked for in threads of their own; one that is late or fails is {"error": ...}."""
     late = {"error": "gave no answer within %d s" % (SLOW_S + 5)}
-    facts = dict.fromkeys(parts, late)  # type: dict[str, object]
+    facts: dict[str, object] = dict.fromkeys(parts, late)
 
-    def ask(name):
-        # type: (str) -> None
+    def ask(name: str) -> None:
         try:
             facts[name] = parts[name]()
         except Exception as error:
@@ -323,6 +303,5 @@ def _all_at_once(parts):
     return dict(facts)
 
 
-def _text(error):
-    # type: (BaseException) -> str
+def _text(error: BaseException) -> str:
     return str(error) or type(error).__name__

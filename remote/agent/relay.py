@@ -4,6 +4,8 @@ The spool is the truth; messages from the supervisor only say when to look. So a
 gets each byte exactly once, whichever agent serves it.
 """
 
+from __future__ import annotations
+
 import os
 import socket
 
@@ -13,8 +15,7 @@ from . import frames, identity, store
 class Relay:
     """The view of one run for one client."""
 
-    def __init__(self, channel, folder, offsets, follow):
-        # type: (int, str, tuple[int, int], bool) -> None
+    def __init__(self, channel: int, folder: str, offsets: tuple[int, int], follow: bool) -> None:
         self.channel = channel
         self.folder = folder
         self.follow = follow
@@ -24,14 +25,13 @@ class Relay:
         self.spools = {
             name: os.open(store.spool_path(folder, name), os.O_RDONLY | os.O_CLOEXEC) for name in store.STREAMS
         }
-        self.supervisor = None  # type: socket.socket | None
+        self.supervisor: socket.socket | None = None
         self.parser = frames.Parser()
         self.outbox = bytearray()
-        self.end = None  # type: dict[str, object] | None
+        self.end: dict[str, object] | None = None
         self.is_closed = False
 
-    def connect(self):
-        # type: () -> bool
+    def connect(self) -> bool:
         """Reach the supervisor over the run's control socket; False when nobody answers there."""
         here = os.open(".", os.O_RDONLY)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -47,14 +47,12 @@ class Relay:
         self.adopt(sock)
         return True
 
-    def adopt(self, sock):
-        # type: (socket.socket) -> None
+    def adopt(self, sock: socket.socket) -> None:
         """Use this connection to the supervisor."""
         sock.setblocking(False)
         self.supervisor = sock
 
-    def look(self):
-        # type: () -> None
+    def look(self) -> None:
         """Read the spools' sizes, and the end if there is no supervisor to tell it."""
         for name, spool in self.spools.items():
             self.sizes[name] = os.fstat(spool).st_size
@@ -65,15 +63,13 @@ class Relay:
             self.end["supervisor_alive"] = known["supervisor_alive"]
             self.end["boot_id_now"] = identity.boot_id()
 
-    def tell(self, data):
-        # type: (bytes) -> None
+    def tell(self, data: bytes) -> None:
         """Carry a frame to the supervisor."""
         if self.supervisor is not None:
             self.outbox += data
             self.flush()
 
-    def flush(self):
-        # type: () -> None
+    def flush(self) -> None:
         """Send as much as the supervisor takes."""
         try:
             while self.outbox and self.supervisor is not None:
@@ -83,8 +79,7 @@ class Relay:
         except OSError:
             self.outbox.clear()
 
-    def on_supervisor(self):
-        # type: () -> list[bytes]
+    def on_supervisor(self) -> list[bytes]:
         """Take what the supervisor says; returns the frames to pass to the client."""
         if self.supervisor is None:
             return []
@@ -108,16 +103,14 @@ class Relay:
                 passed.append(frames.frame(kind, self.channel, payload))
         return passed
 
-    def drop_supervisor(self):
-        # type: () -> None
+    def drop_supervisor(self) -> None:
         """The supervisor is gone: what its files say is what is known now."""
         if self.supervisor is not None:
             self.supervisor.close()
             self.supervisor = None
         self.look()
 
-    def next_output(self):
-        # type: () -> bytes | None
+    def next_output(self) -> bytes | None:
         """The next frame of output within the client's window, or None when there is nothing to send now."""
         for name, kind in (("stderr", frames.ERR), ("stdout", frames.OUT)):
             room = min(self._last(name) - self.sent[name], self.acknowledged[name] + frames.WINDOW - self.sent[name])
@@ -133,15 +126,13 @@ class Relay:
             return b"".join((head, offset, data))
         return None
 
-    def _last(self, name):
-        # type: (str) -> int
+    def _last(self, name: str) -> int:
         """Where this stream ends: at the size the status gives once the run is over (late output stays in the log)."""
         size = self.sizes[name]
         end = self.end.get(name + "_bytes") if self.end is not None else None
         return min(size, end) if isinstance(end, int) else size
 
-    def final_frame(self):
-        # type: () -> bytes | None
+    def final_frame(self) -> bytes | None:
         """The EXIT frame, once everything before it was sent; for a reader that does not follow, at the current end."""
         is_sent = all(self.sent[name] >= self._last(name) for name in store.STREAMS)
         if not is_sent or (self.end is None and self.follow):
@@ -149,14 +140,12 @@ class Relay:
         end = self.end if self.end is not None else {"state": "running"}
         return frames.json_frame(frames.EXIT, self.channel, end)
 
-    def acknowledge(self, payload):
-        # type: (bytes) -> None
+    def acknowledge(self, payload: bytes) -> None:
         """The client has these offsets."""
         for name, offset in zip(store.STREAMS, frames.OFFSETS.unpack(payload)):
             self.acknowledged[name] = max(self.acknowledged[name], offset)
 
-    def close(self):
-        # type: () -> None
+    def close(self) -> None:
         """Let go of files and socket; the run goes on."""
         if self.is_closed:
             return

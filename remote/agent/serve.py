@@ -3,6 +3,8 @@
 It owns nothing: commands belong to their supervisors, output to the spools. When it dies, nothing is lost.
 """
 
+from __future__ import annotations
+
 import os
 import selectors
 import signal
@@ -21,22 +23,20 @@ SILENCE_S = 120.0
 class Agent:
     """Serves all channels of one connection."""
 
-    def __init__(self, source, sink):
-        # type: (int, int) -> None
+    def __init__(self, source: int, sink: int) -> None:
         self.source = source
         self.sink = sink
         self.environment = identity.own_environment()
         self.parser = frames.Parser()
         self.selector = selectors.DefaultSelector()
-        self.relays = {}  # type: dict[int, relay.Relay]
-        self.replies = {}  # type: dict[int, tuple[int, bytearray]]
-        self.outbox = []  # type: list[memoryview]
+        self.relays: dict[int, relay.Relay] = {}
+        self.replies: dict[int, tuple[int, bytearray]] = {}
+        self.outbox: list[memoryview] = []
         self.queued = 0
         self.is_writing = False
         self.heard = time.monotonic()
 
-    def loop(self):
-        # type: () -> None
+    def loop(self) -> None:
         """Serve until the connection ends."""
         os.set_blocking(self.source, False)
         os.set_blocking(self.sink, False)
@@ -48,8 +48,7 @@ class Agent:
 
     # -- the link ------------------------------------------------------------------------------------------------
 
-    def _on_input(self):
-        # type: () -> None
+    def _on_input(self) -> None:
         try:
             data = os.read(self.source, 1 << 18)
         except BlockingIOError:
@@ -60,8 +59,7 @@ class Agent:
         for kind, channel, payload in self.parser.feed(data):
             self._on_frame(kind, channel, payload)
 
-    def _on_frame(self, kind, channel, payload):
-        # type: (int, int, bytes) -> None
+    def _on_frame(self, kind: int, channel: int, payload: bytes) -> None:
         if kind == frames.PING:
             self.send(frames.frame(frames.PONG, channel, payload))
         elif kind == frames.OPEN:
@@ -75,22 +73,20 @@ class Agent:
             view.tell(frames.frame(kind, 0, payload))
             self._watch(view)
 
-    def _watch(self, view):
-        # type: (relay.Relay) -> None
+    def _watch(self, view: relay.Relay) -> None:
         """Wait for what a run's supervisor says and, while something waits to be told, for room to tell it."""
         if view.supervisor is not None:
             events = selectors.EVENT_READ | (selectors.EVENT_WRITE if view.outbox else 0)
             if self.selector.get_key(view.supervisor).events != events:
                 self.selector.modify(view.supervisor, events, lambda: self._on_supervisor(view))
 
-    def send(self, data):
-        # type: (bytes) -> None
+    def send(self, data: bytes) -> None:
         """Queue bytes for the client."""
         self.outbox.append(memoryview(data))
         self.queued += len(data)
 
-    def _flush(self):
-        # type: () -> None
+    def flush(self) -> None:
+        """Send as much as the link takes now."""
         try:
             while self.outbox:
                 written = os.writev(self.sink, self.outbox[:16])
@@ -107,12 +103,11 @@ class Agent:
         if bool(self.outbox) != self.is_writing:
             self.is_writing = bool(self.outbox)
             if self.is_writing:
-                self.selector.register(self.sink, selectors.EVENT_WRITE, self._flush)
+                self.selector.register(self.sink, selectors.EVENT_WRITE, self.flush)
             else:
                 self.selector.unregister(self.sink)
 
-    def _pump(self):
-        # type: () -> None
+    def _pump(self) -> None:
         """Send what may be sent now, a chunk of each run in turn."""
         busy = True
         while busy and self.queued < HIGH_WATER:
@@ -127,13 +122,12 @@ class Agent:
                 if final is not None:
                     self.send(final)
                     self._close(channel)
-            self._flush()
-        self._flush()
+            self.flush()
+        self.flush()
 
     # -- channels ------------------------------------------------------------------------------------------------
 
-    def _open(self, channel, request):
-        # type: (int, dict[str, object]) -> None
+    def _open(self, channel: int, request: dict[str, object]) -> None:
         verb = request.get("verb")
         try:
             if verb == "run":
@@ -147,8 +141,7 @@ class Agent:
         except OSError as error:
             self.send(frames.json_frame(frames.REPLY, channel, store.refusal(error, str(error.filename)).fields))
 
-    def _run(self, channel, request):
-        # type: (int, dict[str, object]) -> None
+    def _run(self, channel: int, request: dict[str, object]) -> None:
         folder, supervisor, facts = launch.start(request, self.environment)
         view = self._view(channel, folder, request, supervisor)
         reply = {"run_id": os.path.basename(folder), "attached": supervisor is None, "cwd": facts["cwd"]}
@@ -158,8 +151,7 @@ class Agent:
         elif supervisor is None:
             view.tell(frames.json_frame(frames.OPEN, 0, {"hold": True}))
 
-    def _attach(self, channel, request):
-        # type: (int, dict[str, object]) -> None
+    def _attach(self, channel: int, request: dict[str, object]) -> None:
         state_dir = request.get("state_dir")
         runs = store.runs_folder(str(state_dir) if state_dir else None)
         folder = store.find(runs, str(request["run"]))
@@ -168,8 +160,9 @@ class Agent:
         self.send(frames.json_frame(frames.REPLY, channel, known))
         view.tell(frames.json_frame(frames.OPEN, 0, dict(request, verb=request.get("action"))))
 
-    def _view(self, channel, folder, request, supervisor):
-        # type: (int, str, dict[str, object], socket.socket | None) -> relay.Relay
+    def _view(
+        self, channel: int, folder: str, request: dict[str, object], supervisor: socket.socket | None
+    ) -> relay.Relay:
         offsets = request.get("offsets")
         start = (int(offsets[0]), int(offsets[1])) if isinstance(offsets, list) else (0, 0)
         view = relay.Relay(channel, folder, start, bool(request.get("follow", True)))
@@ -187,8 +180,7 @@ class Agent:
             self.selector.register(view.supervisor, selectors.EVENT_READ, lambda: self._on_supervisor(view))
         return view
 
-    def _wait_for_start(self, view):
-        # type: (relay.Relay) -> None
+    def _wait_for_start(self, view: relay.Relay) -> None:
         """A run that was made a moment ago may not listen yet; one that is over never will again."""
         for _ in range(40):
             if store.read(view.folder, "status.json") is not None or view.connect():
@@ -197,8 +189,7 @@ class Agent:
         if view.supervisor is None:
             view.connect()
 
-    def _on_supervisor(self, view):
-        # type: (relay.Relay) -> None
+    def _on_supervisor(self, view: relay.Relay) -> None:
         sock = view.supervisor
         view.flush()
         passed = view.on_supervisor()
@@ -208,14 +199,12 @@ class Agent:
         for data in passed:
             self.send(data)
 
-    def _unregister(self, sock):
-        # type: (socket.socket) -> None
+    def _unregister(self, sock: socket.socket) -> None:
         for key in list(self.selector.get_map().values()):
             if key.fileobj is sock:
                 self.selector.unregister(sock)
 
-    def _close(self, channel):
-        # type: (int) -> None
+    def _close(self, channel: int) -> None:
         view = self.relays.pop(channel, None)
         if view is not None:
             if view.supervisor is not None:
@@ -224,15 +213,13 @@ class Agent:
 
     # -- questions -----------------------------------------------------------------------------------------------
 
-    def _ask(self, channel, request):
-        # type: (int, dict[str, object]) -> None
+    def _ask(self, channel: int, request: dict[str, object]) -> None:
         reader = verbs.start(request)
         os.set_blocking(reader, False)
         self.replies[reader] = (channel, bytearray())
         self.selector.register(reader, selectors.EVENT_READ, lambda: self._on_reply(reader))
 
-    def _on_reply(self, reader):
-        # type: (int) -> None
+    def _on_reply(self, reader: int) -> None:
         channel, collected = self.replies[reader]
         try:
             data = os.read(reader, 1 << 18)
@@ -250,8 +237,7 @@ class Agent:
             self.send(frames.frame(frames.REPLY if is_last else frames.OUT, channel, piece))
 
 
-def main():
-    # type: () -> int
+def main() -> int:
     """Speak frames on stdin and stdout until the connection ends; returns the exit code."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are supervisors: the kernel reaps them
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
@@ -263,7 +249,7 @@ def main():
     agent = Agent(source, sink)
     hello = {"python": sys.version.split()[0], "pid": os.getpid(), "boot_id": identity.boot_id()}
     agent.send(frames.json_frame(frames.REPLY, 0, hello))
-    agent._flush()
+    agent.flush()
     try:
         agent.loop()
     except (EOFError, BrokenPipeError, ConnectionError):

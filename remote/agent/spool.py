@@ -1,5 +1,7 @@
 """Append-only output with offsets: from the command's pipe (or terminal) to the end of a file."""
 
+from __future__ import annotations
+
 import errno
 import fcntl
 import os
@@ -13,10 +15,9 @@ _F_SETPIPE_SZ = 1031
 class Spool:
     """One output stream. What `read` has returned from is on disk, as far as a crash of any process goes (no fsync)."""
 
-    def __init__(self, name, source, spool):
-        # type: (str, int, int) -> None
+    def __init__(self, name: str, source: int, spool: int) -> None:
         self.name = name
-        self.source = source  # type: int | None
+        self.source: int | None = source
         self.spool = spool
         self.size = 0
         self.unwritten = b""
@@ -27,8 +28,7 @@ class Spool:
         except OSError:
             pass  # a terminal, or over the user's pipe limit: the default size works too
 
-    def read(self):
-        # type: () -> bool
+    def read(self) -> bool:
         """Move what is there now to the spool; False at the end of the stream. Raises OSError when the disk is full."""
         if self.source is None:
             return False
@@ -47,8 +47,7 @@ class Spool:
         self.flush()
         return True
 
-    def flush(self):
-        # type: () -> None
+    def flush(self) -> None:
         """Write what is held back, after a full disk has room again. Raises OSError when it still has none."""
         while self.unwritten:
             written = os.write(self.spool, self.unwritten)
@@ -56,8 +55,7 @@ class Spool:
             self.unwritten = self.unwritten[written:]
 
 
-def drain_late(spools):
-    # type: (list[Spool]) -> None
+def drain_late(spools: list[Spool]) -> None:
     """After the run: keep a background child's output flowing to the log until it ends; on a full disk it is let go."""
     late = [spool for spool in spools if spool.source is not None]
     while late:

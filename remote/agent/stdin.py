@@ -1,7 +1,10 @@
 """The command's input: bytes with offsets in, each once, into a pipe or terminal that may be full or closed."""
 
+from __future__ import annotations
+
 import os
 import selectors
+from typing import Callable
 
 from . import frames
 
@@ -9,20 +12,18 @@ from . import frames
 class Input:
     """Feeds one file. `tell(frame)` reports how far the command has taken it, and that it will take no more."""
 
-    def __init__(self, selector, tell):
-        # type: (selectors.BaseSelector, object) -> None
+    def __init__(self, selector: selectors.BaseSelector, tell: Callable[[bytes], None]) -> None:
         self.selector = selector
         self.tell = tell
-        self.file = None  # type: int | None
-        self.close_file = None  # type: object
+        self.file: int | None = None
+        self.close_file: Callable[[], None] | None = None
         self.is_terminal = False
         self.queue = bytearray()
         self.received = 0
         self.written = 0
         self.is_ended = False
 
-    def use(self, file, close_file, is_terminal):
-        # type: (int, object, bool) -> None
+    def use(self, file: int, close_file: Callable[[], None] | None, is_terminal: bool) -> None:
         """Feed `file` from now on; `close_file` ends a pipe, a terminal is told by its end-of-file character."""
         if is_terminal:
             file = os.dup(file)  # a file of its own, so that waiting for room does not meet waiting for output
@@ -31,22 +32,19 @@ class Input:
         self.close_file = close_file
         self.is_terminal = is_terminal
 
-    def take(self, offset, data):
-        # type: (int, bytes) -> None
+    def take(self, offset: int, data: bytes) -> None:
         """Accept bytes that begin at `offset`; those that were here before (a client came back) are left out."""
         fresh = data[self.received - offset :] if offset <= self.received else b""
         self.received += len(fresh)
         self.queue += fresh
         self.feed()
 
-    def end(self):
-        # type: () -> None
+    def end(self) -> None:
         """There is no more input after what was taken."""
         self.is_ended = True
         self.feed()
 
-    def feed(self):
-        # type: () -> None
+    def feed(self) -> None:
         """Write what the file takes now."""
         if self.file is None:
             self.queue.clear()
@@ -64,12 +62,11 @@ class Input:
             self.close()  # the command does not read any more
             return
         finally:
-            self.tell(frames.frame(frames.IN_ACK, 0, frames.OFFSET.pack(self.written)))  # type: ignore[operator]
+            self.tell(frames.frame(frames.IN_ACK, 0, frames.OFFSET.pack(self.written)))
         if self.is_ended:
             self._finish()
 
-    def close(self):
-        # type: () -> None
+    def close(self) -> None:
         """Close the file: the command sees the end of its input; the client hears that no more is wanted."""
         self.queue.clear()
         if self.file is None:
@@ -78,19 +75,17 @@ class Input:
             self.selector.unregister(self.file)
         if self.is_terminal:
             os.close(self.file)
-        else:
-            self.close_file()  # type: ignore[operator]
+        elif self.close_file is not None:
+            self.close_file()
         self.file = None
-        self.tell(frames.json_frame(frames.NOTICE, 0, {"notice": "stdin-closed"}))  # type: ignore[operator]
+        self.tell(frames.json_frame(frames.NOTICE, 0, {"notice": "stdin-closed"}))
 
-    def _on_room(self):
-        # type: () -> None
+    def _on_room(self) -> None:
         if self.file is not None and self.file in self.selector.get_map():
             self.selector.unregister(self.file)
         self.feed()
 
-    def _finish(self):
-        # type: () -> None
+    def _finish(self) -> None:
         if not self.is_terminal:
             self.close()
             return

@@ -6,6 +6,8 @@ Folders are 0700 and files 0600. A rename makes a change atomic for readers and 
 fsynced, since a command must not wait for the disk: power loss may take the last seconds of a run's record.
 """
 
+from __future__ import annotations
+
 import errno
 import json
 import os
@@ -14,7 +16,7 @@ import time
 
 from . import identity
 
-STREAMS = ("stdout", "stderr")
+STREAMS: tuple[str, ...] = ("stdout", "stderr")
 # Room that must be there before a run starts: its record, and a little output.
 NEEDED_BYTES = 1 << 20
 
@@ -22,35 +24,30 @@ NEEDED_BYTES = 1 << 20
 class Refused(Exception):
     """An expected failure on the host; `fields` is what the controller's error tree is rebuilt from."""
 
-    def __init__(self, code, message, remedy="", exit_code=1):
-        # type: (str, str, str, int) -> None
+    def __init__(self, code: str, message: str, remedy: str = "", exit_code: int = 1) -> None:
         Exception.__init__(self, message)
-        self.fields = {"error": code, "message": message, "remedy": remedy, "exit_code": exit_code}
+        self.fields: dict[str, object] = {"error": code, "message": message, "remedy": remedy, "exit_code": exit_code}
 
 
-def now_iso():
-    # type: () -> str
+def now_iso() -> str:
     """The current time, UTC, ISO 8601 with milliseconds."""
     seconds = time.time()
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + ".%03dZ" % (seconds % 1 * 1000)
 
 
-def runs_folder(state_dir):
-    # type: (str | None) -> str
+def runs_folder(state_dir: str | None) -> str:
     """The folder of all runs; `state_dir` None means $XDG_STATE_HOME/hemma or ~/.local/state/hemma."""
     if not state_dir:
         state_dir = os.path.join(os.environ.get("XDG_STATE_HOME") or "~/.local/state", "hemma")
     return os.path.join(os.path.expanduser(state_dir), "runs")
 
 
-def spool_path(folder, stream):
-    # type: (str, str) -> str
+def spool_path(folder: str, stream: str) -> str:
     """The file that holds everything the command wrote to `stream`."""
     return os.path.join(folder, "logs", stream + ".log")
 
 
-def create(runs, run_id, record):
-    # type: (str, str, dict[str, object]) -> str | None
+def create(runs: str, run_id: str, record: dict[str, object]) -> str | None:
     """Make the run's directory with its record and empty spools; None when it exists (a repeated submit, S9-R18).
 
     Raises Refused (host-disk-full, state-not-writable); then nothing half-written is left.
@@ -77,8 +74,7 @@ def create(runs, run_id, record):
     return folder
 
 
-def refusal(error, path):
-    # type: (OSError, str) -> Refused
+def refusal(error: OSError, path: str) -> Refused:
     """The named refusal for a disk that is full or a folder that cannot be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Refused(
@@ -95,8 +91,7 @@ def refusal(error, path):
     )
 
 
-def write(folder, name, fields):
-    # type: (str, str, dict[str, object]) -> None
+def write(folder: str, name: str, fields: dict[str, object]) -> None:
     """Replace `name` in the run's folder by `fields` as JSON, in one rename. Raises OSError."""
     path = os.path.join(folder, name)
     temporary = path + ".new"
@@ -108,8 +103,7 @@ def write(folder, name, fields):
     os.replace(temporary, path)
 
 
-def read(folder, name):
-    # type: (str, str) -> dict[str, object] | None
+def read(folder: str, name: str) -> dict[str, object] | None:
     """The JSON object in `name`, or None when it is missing or broken."""
     try:
         with open(os.path.join(folder, name), "rb") as file:
@@ -119,8 +113,7 @@ def read(folder, name):
     return fields if isinstance(fields, dict) else None
 
 
-def add_event(folder, event, **fields):
-    # type: (str, str, object) -> None
+def add_event(folder: str, event: str, **fields: object) -> None:
     """Append one line to events.jsonl; a full disk loses the line, never the run."""
     line = json.dumps(dict(fields, at=now_iso(), event=event), sort_keys=True).encode("ascii") + b"\n"
     try:
@@ -135,8 +128,7 @@ def add_event(folder, event, **fields):
         os.close(handle)
 
 
-def find(runs, name):
-    # type: (str, str) -> str
+def find(runs: str, name: str) -> str:
     """The folder of the run called `name`: its id, an unambiguous beginning or ending of it, or `last`.
 
     Raises Refused (no-such-run, ambiguous-run).
@@ -153,12 +145,13 @@ def find(runs, name):
     if len(matching) == 1:
         return os.path.join(runs, matching[0])
     if matching:
-        raise Refused("ambiguous-run", "%d runs match %r" % (len(matching), name), "give more of the id; see `hemma ps --all`")
+        raise Refused(
+            "ambiguous-run", "%d runs match %r" % (len(matching), name), "give more of the id; see `hemma ps --all`"
+        )
     raise Refused("no-such-run", "there is no run %r on the host" % name, "see `hemma ps --all`")
 
 
-def facts(folder):
-    # type: (str) -> dict[str, object]
+def facts(folder: str) -> dict[str, object]:
     """What is known of one run: record, status, sizes, and whether its supervisor and command still live."""
     status = read(folder, "status.json")
     sizes = {}
@@ -180,14 +173,12 @@ def facts(folder):
     }
 
 
-def _modified(folder):
-    # type: (str) -> float
+def _modified(folder: str) -> float:
     times = [os.path.join(folder, "status.json"), spool_path(folder, "stdout"), spool_path(folder, "stderr"), folder]
     return max([os.stat(path).st_mtime for path in times if os.path.exists(path)] or [0.0])
 
 
-def list_facts(runs):
-    # type: (str) -> list[dict[str, object]]
+def list_facts(runs: str) -> list[dict[str, object]]:
     """The facts of every run, oldest first."""
     try:
         ids = sorted(os.listdir(runs))
@@ -196,8 +187,7 @@ def list_facts(runs):
     return [facts(os.path.join(runs, run_id)) for run_id in ids if os.path.isdir(os.path.join(runs, run_id))]
 
 
-def remove(runs, run_ids):
-    # type: (str, list[str]) -> dict[str, object]
+def remove(runs: str, run_ids: list[str]) -> dict[str, object]:
     """Remove these runs' folders, except where a supervisor or command still lives; says which went and which stayed.
 
     The choice is the controller's (lanes.retention); that a live run never goes is checked again here, last.

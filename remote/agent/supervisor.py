@@ -5,6 +5,8 @@ control.sock in the run's folder. What it guarantees: every byte the command wro
 the end is reported; a link that breaks changes nothing. What it does not: survive a reboot, or its own SIGKILL.
 """
 
+from __future__ import annotations
+
 import os
 import selectors
 import signal
@@ -27,8 +29,9 @@ SIGNALS = (signal.SIGCHLD, signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal
 class Supervisor:
     """Runs one command to its end. Single-threaded; everything happens in `loop`."""
 
-    def __init__(self, folder, request, environment, control):
-        # type: (str, dict[str, object], dict[str, str], socket.socket) -> None
+    def __init__(
+        self, folder: str, request: dict[str, object], environment: dict[str, str], control: socket.socket
+    ) -> None:
         self.folder = folder
         self.request = request
         self.environment = environment
@@ -36,20 +39,20 @@ class Supervisor:
         self.viewers = viewers.Viewers(self.selector, self._on_frame, self._hold_back)
         self.viewers.add(control)
         self.input = stdin.Input(self.selector, self.viewers.tell)
-        self.spools = []  # type: list[Spool]
-        self.process = None  # type: subprocess.Popen[bytes] | None
+        self.spools: list[Spool] = []
+        self.process: subprocess.Popen[bytes] | None = None
         self.acknowledged = dict.fromkeys(store.STREAMS, 0)
         self.lease_s = _seconds(request.get("lease_s"))
         self.lease_end = None if self.lease_s is None else time.monotonic() + self.lease_s
-        self.timeout_end = None  # type: float | None
-        self.kill_at = None  # type: float | None
-        self.reason = None  # type: str | None
-        self.exited_at = None  # type: float | None
+        self.timeout_end: float | None = None
+        self.kill_at: float | None = None
+        self.reason: str | None = None
+        self.exited_at: float | None = None
         self.return_code = 0
         self.next_heartbeat = time.monotonic() + HEARTBEAT_S
         self.is_disk_full = False
         self.wakeup = -1
-        self.status = {
+        self.status: dict[str, object] = {
             "schema_version": 1,
             "state": "starting",
             "run_id": os.path.basename(folder),
@@ -57,12 +60,11 @@ class Supervisor:
             "pid": None,
             "started_at": None,
             "heartbeat_at": store.now_iso(),
-        }  # type: dict[str, object]
+        }
 
     # -- start ---------------------------------------------------------------------------------------------------
 
-    def start(self):
-        # type: () -> None
+    def start(self) -> None:
         """Open the control socket, start the command and write the first status."""
         os.chdir(self.folder)
         self.viewers.listen()
@@ -84,8 +86,7 @@ class Supervisor:
         self._write_status()
         store.add_event(self.folder, "started", pid=self.process.pid)
 
-    def _spawn(self):
-        # type: () -> None
+    def _spawn(self) -> None:
         spools = [
             os.open(store.spool_path(self.folder, name), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
             for name in store.STREAMS
@@ -109,30 +110,28 @@ class Supervisor:
             bufsize=0,
             start_new_session=True,
         )
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         for name, pipe, spool in zip(store.STREAMS, (process.stdout, process.stderr), spools):
             self._add_spool(name, pipe.fileno(), spool)
         if process.stdin is not None:
             self.input.use(process.stdin.fileno(), process.stdin.close, is_terminal=False)
 
-    def _add_spool(self, name, source, file):
-        # type: (str, int, int) -> None
+    def _add_spool(self, name: str, source: int, file: int) -> None:
         spool = Spool(name, source, file)
         self.spools.append(spool)
         self._read_again(spool)
 
-    def _not_started(self, error):
-        # type: (OSError) -> None
+    def _not_started(self, error: OSError) -> None:
         word = _texts(self.request["exec_argv"])[0]
         code = 127 if isinstance(error, FileNotFoundError) else 126
         self.reason = "not-started"
         self._finish(code, None, "%s: %s" % (word, "command not found" if code == 127 else error.strerror or error))
 
-    def _watch_children(self):
-        # type: () -> None
+    def _watch_children(self) -> None:
         for number in SIGNALS:
             # A handler that does nothing, not SIG_IGN: an ignored signal would stay ignored in the command.
-            signal.signal(number, lambda *_: None)
+            signal.signal(number, _wake)
         reader, writer = os.pipe()
         os.set_blocking(reader, False)
         os.set_blocking(writer, False)
@@ -142,8 +141,7 @@ class Supervisor:
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
-    def loop(self):
-        # type: () -> None
+    def loop(self) -> None:
         """Serve until the command has ended, its output is on disk and everyone was told; then linger for late output."""
         while not self._is_over():
             for key, _ in self.selector.select(self._pause()):
@@ -152,19 +150,16 @@ class Supervisor:
         self.viewers.close()
         drain_late(self.spools)
 
-    def _pause(self):
-        # type: () -> float
+    def _pause(self) -> float:
         if self.exited_at is not None or self.is_disk_full:
             return 0.05
         moments = [self.next_heartbeat, self.lease_end, self.timeout_end, self.kill_at]
         return max(0.0, min(moment for moment in moments if moment is not None) - time.monotonic())
 
-    def _is_over(self):
-        # type: () -> bool
+    def _is_over(self) -> bool:
         return self.status["state"] == "finished"
 
-    def _on_time(self):
-        # type: () -> None
+    def _on_time(self) -> None:
         now = time.monotonic()
         if self.is_disk_full:
             self._retry_disk()
@@ -185,16 +180,14 @@ class Supervisor:
             self.status["heartbeat_at"] = store.now_iso()
             self._write_status()
 
-    def _end(self, reason, number, grace_s):
-        # type: (str, int, float | None) -> None
+    def _end(self, reason: str, number: int, grace_s: float | None) -> None:
         self.reason = reason
         store.add_event(self.folder, reason)
         self.signal(number)
         if grace_s is not None:
             self.kill_at = time.monotonic() + grace_s
 
-    def signal(self, number):
-        # type: (int) -> None
+    def signal(self, number: int) -> None:
         """Send a signal to the command's whole process group."""
         if self.process is None:
             return
@@ -206,8 +199,7 @@ class Supervisor:
 
     # -- output --------------------------------------------------------------------------------------------------
 
-    def _on_output(self, spool):
-        # type: (Spool) -> None
+    def _on_output(self, spool: Spool) -> None:
         try:
             is_open = spool.read()
         except OSError as error:
@@ -218,8 +210,7 @@ class Supervisor:
         self.viewers.tell(frames.frame(frames.GREW, 0, self._sizes()))
         self._hold_back()
 
-    def _close_output(self, spool):
-        # type: (Spool) -> None
+    def _close_output(self, spool: Spool) -> None:
         if spool.source is None:
             return
         self._stop_reading(spool)
@@ -228,18 +219,15 @@ class Supervisor:
             pipe.close()
         spool.source = None
 
-    def _stop_reading(self, spool):
-        # type: (Spool) -> None
+    def _stop_reading(self, spool: Spool) -> None:
         if spool.source is not None and spool.source in self.selector.get_map():
             self.selector.unregister(spool.source)
 
-    def _read_again(self, spool):
-        # type: (Spool) -> None
+    def _read_again(self, spool: Spool) -> None:
         if spool.source is not None and not spool.unwritten and spool.source not in self.selector.get_map():
             self.selector.register(spool.source, selectors.EVENT_READ, lambda: self._on_output(spool))
 
-    def _hold_back(self):
-        # type: () -> None
+    def _hold_back(self) -> None:
         """Stop reading a stream whose client is far behind: the command waits, as it would on any full pipe."""
         may_hold = self.lease_s is not None and bool(self.viewers.all) and self.exited_at is None
         for spool in self.spools:
@@ -248,8 +236,7 @@ class Supervisor:
             else:
                 self._read_again(spool)
 
-    def _disk_full(self, error):
-        # type: (OSError) -> None
+    def _disk_full(self, error: OSError) -> None:
         """Hold the command, not its output: nothing is dropped, and it goes on when there is room."""
         if not self.is_disk_full:
             self.viewers.tell(frames.json_frame(frames.NOTICE, 0, {"notice": "disk-full", "detail": error.strerror}))
@@ -258,8 +245,7 @@ class Supervisor:
             if spool.unwritten:
                 self._stop_reading(spool)
 
-    def _retry_disk(self):
-        # type: () -> None
+    def _retry_disk(self) -> None:
         try:
             for spool in self.spools:
                 spool.flush()
@@ -270,15 +256,13 @@ class Supervisor:
         self.viewers.tell(frames.frame(frames.GREW, 0, self._sizes()))
         self._hold_back()
 
-    def _sizes(self):
-        # type: () -> bytes
+    def _sizes(self) -> bytes:
         sizes = {spool.name: spool.size for spool in self.spools}
         return frames.OFFSETS.pack(sizes.get("stdout", 0), sizes.get("stderr", 0))
 
     # -- the end -------------------------------------------------------------------------------------------------
 
-    def _on_child(self):
-        # type: () -> None
+    def _on_child(self) -> None:
         try:
             os.read(self.wakeup, 4096)
         except BlockingIOError:
@@ -292,18 +276,18 @@ class Supervisor:
             self._read_to_end(spool)
         self._maybe_finish(time.monotonic())
 
-    def _read_to_end(self, spool):
-        # type: (Spool) -> None
+    def _read_to_end(self, spool: Spool) -> None:
         before = -1
         while spool.source is not None and spool.size != before and not self.is_disk_full:
             before = spool.size
             self._on_output(spool)
 
-    def _maybe_finish(self, now):
-        # type: (float) -> None
+    def _maybe_finish(self, now: float) -> None:
         """Finish once all output is in, or what is left of it is somebody else's (a background child) and silent."""
         is_open = any(spool.source is not None for spool in self.spools)
-        quiet_since = max([self.exited_at or now] + [spool.last_read_s for spool in self.spools if spool.source is not None])
+        quiet_since = max(
+            [self.exited_at or now] + [spool.last_read_s for spool in self.spools if spool.source is not None]
+        )
         if self.is_disk_full or (is_open and now - quiet_since < QUIET_S):
             return
         code = self.return_code
@@ -313,8 +297,7 @@ class Supervisor:
         plain = code if number is None else 128 + number
         self._finish(124 if self.reason == "timed-out" else plain, number, detail)
 
-    def _finish(self, code, number, detail):
-        # type: (int, int | None, str | None) -> None
+    def _finish(self, code: int, number: int | None, detail: str | None) -> None:
         stdout_bytes, stderr_bytes = frames.OFFSETS.unpack(self._sizes())
         self.status.update(
             state="finished",
@@ -332,8 +315,7 @@ class Supervisor:
         store.add_event(self.folder, "finished", exit_code=code, reason=self.reason)
         self.viewers.tell(frames.json_frame(frames.EXIT, 0, self.status))
 
-    def _write_status(self):
-        # type: () -> bool
+    def _write_status(self) -> bool:
         try:
             store.write(self.folder, "status.json", self.status)
         except OSError:
@@ -342,8 +324,7 @@ class Supervisor:
 
     # -- what viewers say ----------------------------------------------------------------------------------------
 
-    def _on_frame(self, viewer, kind, payload):
-        # type: (viewers.Viewer, int, bytes) -> None
+    def _on_frame(self, viewer: viewers.Viewer, kind: int, payload: bytes) -> None:
         if kind == frames.ACK:
             self._on_acknowledged(payload)
         elif kind == frames.IN:
@@ -359,8 +340,7 @@ class Supervisor:
         elif kind == frames.OPEN:
             self._on_open(viewer, frames.fields_of(payload))
 
-    def _on_open(self, viewer, fields):
-        # type: (viewers.Viewer, dict[str, object]) -> None
+    def _on_open(self, viewer: viewers.Viewer, fields: dict[str, object]) -> None:
         if fields.get("verb") == "stop":
             self._end("stopped", signal.SIGTERM, _seconds(fields.get("grace_s")))
         if fields.get("hold"):
@@ -368,31 +348,30 @@ class Supervisor:
         self.viewers.send(viewer, frames.frame(frames.IN_ACK, 0, frames.OFFSET.pack(self.input.received)))
         self.viewers.send(viewer, frames.frame(frames.GREW, 0, self._sizes()))
 
-    def _on_acknowledged(self, payload):
-        # type: (bytes) -> None
+    def _on_acknowledged(self, payload: bytes) -> None:
         for name, offset in zip(store.STREAMS, frames.OFFSETS.unpack(payload)):
             self.acknowledged[name] = max(self.acknowledged[name], offset)
         self._renew()
         self._hold_back()
 
-    def _renew(self):
-        # type: () -> None
+    def _renew(self) -> None:
         if self.lease_s is not None and self.lease_end is not None:
             self.lease_end = time.monotonic() + self.lease_s
 
-    def _close_stream(self, payload):
-        # type: (bytes) -> None
+    def _close_stream(self, payload: bytes) -> None:
         """The client's reader is gone: close the pipe, so that the command learns it by SIGPIPE as in a local pipe."""
         for spool in self.spools:
             if spool.name.encode() == payload:
                 self._close_output(spool)
 
 
-def _seconds(value):
-    # type: (object) -> float | None
+def _wake(number: int, frame: object) -> None:
+    """The wake-up file has told the loop already."""
+
+
+def _seconds(value: object) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None
 
 
-def _texts(value):
-    # type: (object) -> list[str]
+def _texts(value: object) -> list[str]:
     return [str(word) for word in value] if isinstance(value, list) else []

@@ -1,5 +1,8 @@
 """The questions and small jobs an agent answers with one reply. Each runs in a forked child, so a slow one (a hung GPU
-driver, a big folder) never holds up a running command's output."""
+driver, a big folder) never holds up a running command's output.
+"""
+
+from __future__ import annotations
 
 import os
 import signal
@@ -7,8 +10,7 @@ import signal
 from . import frames, identity, probe, store
 
 
-def answer(request):
-    # type: (dict[str, object]) -> dict[str, object]
+def answer(request: dict[str, object]) -> dict[str, object]:
     """The reply to one request. Expected failures come back as {"error": code, "message", "remedy", "exit_code"}."""
     verb = VERBS.get(str(request.get("verb")))
     if verb is None:
@@ -21,38 +23,32 @@ def answer(request):
         return store.refusal(error, str(error.filename)).fields
 
 
-def _runs(request):
-    # type: (dict[str, object]) -> str
+def _runs(request: dict[str, object]) -> str:
     state_dir = request.get("state_dir")
     return store.runs_folder(str(state_dir) if state_dir else None)
 
 
-def _probe(request):
-    # type: (dict[str, object]) -> dict[str, object]
+def _probe(request: dict[str, object]) -> dict[str, object]:
     root = request.get("root")
     now = request.get("client_time_s")
     folder = os.path.dirname(_runs(request))
     return probe.probe(str(root) if root else None, folder, float(now) if isinstance(now, (int, float)) else 0.0)
 
 
-def _list(request):
-    # type: (dict[str, object]) -> dict[str, object]
+def _list(request: dict[str, object]) -> dict[str, object]:
     return {"runs": store.list_facts(_runs(request))}
 
 
-def _show(request):
-    # type: (dict[str, object]) -> dict[str, object]
+def _show(request: dict[str, object]) -> dict[str, object]:
     return store.facts(store.find(_runs(request), str(request["run"])))
 
 
-def _remove(request):
-    # type: (dict[str, object]) -> dict[str, object]
+def _remove(request: dict[str, object]) -> dict[str, object]:
     ids = request.get("run_ids")
     return store.remove(_runs(request), [str(run_id) for run_id in ids] if isinstance(ids, list) else [])
 
 
-def _kill(request):
-    # type: (dict[str, object]) -> dict[str, object]
+def _kill(request: dict[str, object]) -> dict[str, object]:
     """Signal a command whose supervisor is gone; only the very process that was started, never one that took its pid."""
     known = store.facts(store.find(_runs(request), str(request["run"])))
     status = known["status"]
@@ -66,8 +62,7 @@ def _kill(request):
 VERBS = {"probe": _probe, "list": _list, "show": _show, "remove": _remove, "kill": _kill}
 
 
-def start(request):
-    # type: (dict[str, object]) -> int
+def start(request: dict[str, object]) -> int:
     """Answer in a child process; returns the pipe that will hold the reply's JSON and then end."""
     reader, writer = os.pipe()
     if os.fork() == 0:
