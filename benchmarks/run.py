@@ -45,10 +45,17 @@ WORKERS = 8
 
 
 def measure(stage: Stage, counts: Counts) -> list[Row]:
-    """All rows, in the order of the table."""
+    """All rows, in the order of the table.
+
+    What a command costs over plain ssh depends on what the host's shell reads at its start (pyenv, conda …); ours reads it
+    once for all commands (S9-R21). So latency is measured with this account's own start-up files, and with none.
+    """
     stage.start_master()
-    stage.run(stage.hemma("true"))
-    rows = [*warm(stage, counts), *cold(stage, counts), *short_commands(stage, counts)]
+    rows: list[Row] = []
+    for is_on, words in ((True, ""), (False, ", no start-up files")):
+        stage.use_start_up_files(is_on=is_on)
+        stage.run(stage.hemma("true"))
+        rows += [*warm(stage, counts, words), *cold(stage, counts, words), *short_commands(stage, counts, words)]
     return [*rows, *streams(stage, counts), *memory(stage, counts)]
 
 
@@ -75,7 +82,7 @@ def timed_ms(stage: Stage, argv: list[str]) -> Callable[[], float]:
 # --- latency -----------------------------------------------------------------------------------------------------
 
 
-def warm(stage: Stage, counts: Counts) -> list[Row]:
+def warm(stage: Stage, counts: Counts, words: str) -> list[Row]:
     """`true` on a host that was used a moment ago; and what the others take that keep nothing warm."""
     ours, master = in_turn(counts.warm, timed_ms(stage, stage.hemma("true")), timed_ms(stage, stage.master("true")))
     ssh, fabric, python = in_turn(
@@ -85,14 +92,14 @@ def warm(stage: Stage, counts: Counts) -> list[Row]:
         timed_ms(stage, [sys.executable, "-c", "pass"]),
     )
     return [
-        Row("warm `run -- true`", ours, master, "ms", "<= 0.6", "ssh, ControlMaster"),
+        Row("warm `run -- true`" + words, ours, master, "ms", "<= 0.6", "ssh, ControlMaster"),
         Row("… beside ssh cold", ours, ssh, "ms", None, "ssh"),
         Row("… beside fabric", ours, fabric, "ms", None, "fabric script"),
         Row("… beside an empty Python", ours, python, "ms", None, "python -c pass"),
     ]
 
 
-def cold(stage: Stage, counts: Counts) -> list[Row]:
+def cold(stage: Stage, counts: Counts, words: str) -> list[Row]:
     """The first use ever: settings resolved, broker started, agent sent."""
 
     def first_use() -> float:
@@ -100,10 +107,10 @@ def cold(stage: Stage, counts: Counts) -> list[Row]:
         return timed_ms(stage, stage.hemma("true"))()
 
     ours, fabric = in_turn(counts.cold, first_use, timed_ms(stage, stage.fabric("true")))
-    return [Row("first use, cold", ours, fabric, "ms", "<= 2", "fabric script")]
+    return [Row("first use, cold" + words, ours, fabric, "ms", "<= 2", "fabric script")]
 
 
-def short_commands(stage: Stage, counts: Counts) -> list[Row]:
+def short_commands(stage: Stage, counts: Counts, words: str) -> list[Row]:
     """Many commands, eight at a time: how many end per second."""
 
     def rate(argv: list[str]) -> Callable[[], float]:
@@ -116,7 +123,7 @@ def short_commands(stage: Stage, counts: Counts) -> list[Row]:
 
     rounds = counts.short_rounds
     ours, master = in_turn(rounds, rate(stage.hemma("true")), rate(stage.master("true")))
-    name = f"{counts.short} short commands, {WORKERS} at a time"
+    name = f"{counts.short} short commands, {WORKERS} at a time{words}"
     return [Row(name, ours, master, "per s", ">= 2", "ssh, ControlMaster")]
 
 

@@ -11,11 +11,21 @@ import sys
 
 
 def _open_door() -> None:
+    _fill_closed_streams()
     here = os.path.dirname(os.path.abspath(__file__))
     packed = os.path.join(here, "_app")
     root = packed if os.path.isdir(packed) else os.path.dirname(here)
     if sys.path[:1] != [root]:
         sys.path.insert(0, root)
+
+
+def _fill_closed_streams() -> None:
+    """Give a stdin, stdout or stderr that was closed (cron, `<&-`) to /dev/null, before a socket of ours gets its number."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def main() -> int:

@@ -6,6 +6,7 @@ through unchanged, in both directions. The broker owns no run: killed -9, it cos
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -18,8 +19,10 @@ from typing import Any
 
 from manifests.errors import ConnectionLost, HemmaError
 from remote.agent import frames
+from remote.housekeeping import Housekeeping
 
 IDLE_S = 900.0
+TICK_S = 0.5
 SOCKET_BUFFER = 4 << 20
 _LOG_BYTES = 1 << 20
 
@@ -29,7 +32,8 @@ class Client:
 
     def __init__(self, broker: Broker, sock: socket.socket) -> None:
         sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
+        with contextlib.suppress(OSError):  # more than this system allows: what it has will do
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
         self.broker = broker
         self.sock = sock
         self.parser = frames.Parser()
@@ -97,6 +101,7 @@ class Broker:
         self.clients: set[Client] = set()
         self.busy_at = time.monotonic()
         self.is_stopping = False
+        self.housekeeping = Housekeeping()
         self._wanting: list[Client] = []
         self._lock = threading.Lock()
         self._wake_read, self._wake_write = socket.socketpair()
@@ -109,9 +114,13 @@ class Broker:
 
     def loop(self) -> None:
         """Serve until idle for too long, or told to stop."""
+        next_check = time.monotonic()
         while not self.is_stopping:
-            for key, _ in self.selector.select(1.0):
+            for key, _ in self.selector.select(TICK_S):
                 key.data()
+            if time.monotonic() >= next_check:
+                next_check = time.monotonic() + TICK_S
+                self._check_links()
             if self.clients:
                 self.busy_at = time.monotonic()
             elif time.monotonic() - self.busy_at > self.idle_s:
@@ -121,6 +130,11 @@ class Broker:
         self.selector.close()
         self._wake_read.close()
         self._wake_write.close()
+
+    def _check_links(self) -> None:
+        for link in list(self.links.values()):
+            link.check()
+        self.housekeeping.start_due()
 
     def add(self, sock: socket.socket) -> None:
         """Serve this client."""
@@ -206,6 +220,8 @@ class Broker:
             client.link.forget(client.channel)
         client.link = self._link(fields["target"])
         client.channel = client.link.open(client, fields["request"])
+        if verb == "run":
+            self.housekeeping.note(client.link, fields["request"].get("state_dir"))
 
     def _state(self) -> dict[str, object]:
         links: list[dict[str, object]] = [

@@ -23,6 +23,12 @@ from remote.agent import frames
 
 _START_TIMEOUT_S = 30.0
 _STDERR_KEPT = 4096
+# How soon a closed channel is noticed when there is nothing to send.
+_TICK_S = 0.2
+# Often enough for the agent, which leaves after two minutes of silence (serve.SILENCE_S), and for any firewall.
+_PING_S = 20.0
+# The wall clock went on and ours did not: the machine slept, and the connection is dead more often than not.
+_SLEPT_S = 15.0
 
 
 class Receiver(Protocol):
@@ -103,6 +109,9 @@ class Link:
         self._credited = 0
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._keepalive_s = float(spec.get("keepalive_s") or 15)
+        self._heard = (0, time.monotonic())
+        self._is_asked = False
+        self._checked = (time.monotonic(), time.time())
         self._thread = threading.Thread(target=self._run, daemon=True, name="hemma-link")
         self._thread.start()
 
@@ -133,6 +142,22 @@ class Link:
     def close(self) -> None:
         """Take the link down."""
         self._outbox.put(None)
+
+    def check(self) -> None:
+        """Notice a link that has gone silent, or that this machine slept through; called about once a second."""
+        now, wall = time.monotonic(), time.time()
+        has_slept = abs((wall - self._checked[1]) - (now - self._checked[0])) > _SLEPT_S
+        self._checked = (now, wall)
+        if self._channel is None or self.is_gone:
+            return
+        if self._router.received != self._heard[0]:
+            self._heard, self._is_asked = (self._router.received, now), False
+        silence_s = now - self._heard[1]
+        if has_slept or silence_s > self._keepalive_s:
+            self._abort()
+        elif silence_s > min(self._keepalive_s / 3, _PING_S) and not self._is_asked:
+            self._is_asked = True
+            self.send(frames.frame(frames.PING, 0))
 
     # -- private -----------------------------------------------------------------------------------------------------
 
@@ -174,28 +199,27 @@ class Link:
                 receiver.lost(error)
         connection.close(self._chain)
 
+    def _abort(self) -> None:
+        """Close the socket under paramiko: both its thread and a send that waits for the peer end at once."""
+        try:
+            self._chain[-1].transport.sock.close()
+        except (OSError, EOFError, AttributeError):
+            pass
+        self._outbox.put(None)
+
     def _write_loop(self) -> None:
-        """Send what is queued, give the window back, and notice a link that has gone silent."""
+        """Send what is queued and give the window back, until the channel ends or `close` is called."""
         channel = self._channel
         assert channel is not None
-        heard, heard_at, waiting = self._router.received, time.monotonic(), False
-        while True:
+        while not (channel.closed or channel.eof_received):
             try:
-                data = self._outbox.get(timeout=min(1.0, self._keepalive_s / 4))
+                data = self._outbox.get(timeout=_TICK_S)
                 if data is None:
                     return
                 channel.sendall(data)
             except queue.Empty:
                 pass
             self._give_window_back(channel)
-            now = time.monotonic()
-            if self._router.received != heard:
-                heard, heard_at, waiting = self._router.received, now, False
-            elif now - heard_at > self._keepalive_s or channel.closed or channel.eof_received:
-                return
-            elif now - heard_at > self._keepalive_s / 3 and not waiting:
-                waiting = True
-                channel.sendall(frames.frame(frames.PING, 0))
 
     def _give_window_back(self, channel: paramiko.Channel) -> None:
         """What Channel.recv does after a read; the router reads past it, so it is done here, outside paramiko's thread."""
@@ -223,6 +247,7 @@ class Link:
         self._channel = channel
         channel.settimeout(None)
         self.connected_s = time.monotonic()
+        self._heard = (self._router.received, self.connected_s)
 
     def _first_words(self, channel: paramiko.Channel) -> bytes:
         """Get the agent running: answer its first stage until it is ready; returns bytes that came after that."""

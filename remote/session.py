@@ -7,10 +7,8 @@ asked to go on from there, so no byte comes twice and none is missing. Standard 
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
-import sys
 import time
 
 from manifests.errors import (
@@ -24,13 +22,14 @@ from manifests.errors import (
 )
 from remote import broker_client
 from remote.agent import frames
+from remote.stdio import read_from, wait_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, TypeAlias
+    from typing import Any
 
-    Write: TypeAlias = Callable[[memoryview], None]
+    from remote.stdio import Source, Write
 
 RECEIVE_BYTES = 1 << 20
 ACK_BYTES = frames.WINDOW // 4
@@ -57,7 +56,7 @@ class Session:
         request: dict[str, Any],
         writers: tuple[Write, Write],
         *,
-        stdin: int | None = None,
+        stdin: Source | None = None,
         notice: Callable[[str], None] | None = None,
         give_up_s: float = 600.0,
     ) -> None:
@@ -180,7 +179,13 @@ class Session:
                 "follow": self.request.get("follow", True),
             }
         fields = {"target": self.target, "request": request, "auth_sock": os.environ.get("SSH_AUTH_SOCK")}
-        self._send(frames.json_frame(frames.OPEN, 0, fields))
+        opening = frames.json_frame(frames.OPEN, 0, fields)
+        if len(opening) > frames.MAX_PAYLOAD:
+            raise UsageError(
+                f"arguments and environment of {len(opening) >> 20} MiB are more than any kernel takes",
+                remedy="put them into a file, or send them on stdin",
+            )
+        self._send(opening)
 
     def _disconnect(self) -> None:
         if self._sock is not None:
@@ -191,17 +196,14 @@ class Session:
         """Wait for something to do and do it. Raises LinkBroke or OSError when the connection is gone."""
         sock = self._sock
         assert sock is not None
-        watched: list[Any] = [sock]
-        if self._may_read_stdin():
-            watched.append(self._stdin)
-        poll = select.poll()
-        for file in watched:
-            poll.register(file, select.POLLIN)
-        for number, _ in poll.poll():
-            if number == sock.fileno():
-                self._receive(sock)
-            else:
-                self._read_stdin()
+        stdin = self._stdin if self._may_read_stdin() else None
+        has_frames, has_input = wait_for(sock, stdin, RENEW_S)
+        if has_frames:
+            self._receive(sock)
+        if has_input:
+            self._read_stdin()
+        if not (has_frames or has_input):
+            self.renew()
 
     # -- input ---------------------------------------------------------------------------------------------------
 
@@ -215,12 +217,9 @@ class Session:
 
     def _read_stdin(self) -> None:
         assert self._stdin is not None
-        try:
-            data = os.read(self._stdin, STDIN_CHUNK)
-        except BlockingIOError:
+        data = read_from(self._stdin)
+        if data is None:
             return
-        except OSError:
-            data = b""
         if data:
             offset = self._stdin_base + len(self._stdin_kept)
             self._stdin_kept += data
@@ -374,20 +373,3 @@ def refusal_of(fields: dict[str, Any]) -> HemmaError:
 
 def _say_nothing(_: str) -> None:
     """For sessions whose user wants no word of ours."""
-
-
-def write_to(file: int) -> Write:
-    """A writer that puts everything into an open file, however small the pieces it takes."""
-
-    def write(piece: memoryview) -> None:
-        while len(piece):
-            piece = piece[os.write(file, piece) :]
-
-    return write
-
-
-def stderr_notice(message: str) -> None:
-    """Print a word of our own, only where a person watches: a pipe or file gets the command's own bytes and no more."""
-    if sys.stderr.isatty():
-        sys.stderr.write(f"hemma: {message}\n")
-        sys.stderr.flush()

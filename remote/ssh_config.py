@@ -10,10 +10,11 @@ import dataclasses
 import getpass
 import glob
 import os
-import pwd
+
 import shlex
 import shutil
 import subprocess
+import sys
 
 from manifests.errors import UsageError
 
@@ -83,7 +84,7 @@ def _ask_ssh(ssh: str, user: str | None, host: str, port: int | None, config_fil
     own = os.path.expanduser("~/.ssh/config")
     if config_file:
         command += ["-F", config_file]
-    elif os.path.expanduser("~") != pwd.getpwuid(os.getuid()).pw_dir and os.path.isfile(own):
+    elif _has_other_home() and os.path.isfile(own):
         command += ["-F", own]  # ssh looks the home folder up by user id, not by $HOME
     if user:
         command += ["-l", user]
@@ -98,6 +99,14 @@ def _ask_ssh(ssh: str, user: str | None, host: str, port: int | None, config_fil
         name, _, value = line.partition(" ")
         options.setdefault(name.lower(), []).append(value)
     return options
+
+
+def _has_other_home() -> bool:
+    if sys.platform == "win32":
+        return False
+    import pwd
+
+    return os.path.expanduser("~") != pwd.getpwuid(os.getuid()).pw_dir
 
 
 def _read_config(user: str | None, host: str, port: int | None, config_file: str | None) -> dict[str, list[str]]:

@@ -53,6 +53,15 @@ class Stage:
         loopback.stop("bench", state_dir=str(self.folder))
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def use_start_up_files(self, *, is_on: bool) -> None:
+        """Let the host's shell read this account's own start-up files, as plain `ssh` does on a real host; or none at all."""
+        own = os.path.expanduser("~")
+        for name in (".bashrc", ".zshenv"):
+            path = self.home / name
+            path.unlink(missing_ok=True)
+            if is_on and os.path.isfile(os.path.join(own, name)):
+                path.write_text(f"HOME='{own}'; . ~/{name}; HOME='{self.home}'\n", encoding="utf-8")
+
     # -- command lines ---------------------------------------------------------------------------------------------
 
     def hemma(self, *command: str) -> list[str]:

@@ -9,7 +9,7 @@ from controller import snapshot
 from controller.cli import run_options
 from controller.flows import run as flow
 from manifests.errors import HemmaError, UsageError
-from remote.session import stderr_notice, write_to
+from remote.stdio import stderr_notice, stdin_source, write_to
 
 TYPE_CHECKING = False  # typing itself is not imported: 3 ms of a path that takes 30
 if TYPE_CHECKING:
@@ -88,6 +88,8 @@ def _options(values: run_options.Values, settings: dict[str, Any]) -> dict[str, 
     if values.get("detach"):
         options.update(lease_s=None, stdin=False)
     if values.get("pty"):
+        if sys.platform == "win32":
+            raise UsageError("--pty needs a POSIX terminal here", remedy="leave --pty out, or use WSL")
         from controller.flows import terminal
 
         options["pty"] = terminal.size()
@@ -115,7 +117,7 @@ def _run_through(settings: dict[str, Any], request: dict[str, Any], *, is_quiet:
         settings,
         request,
         (write_to(1), write_to(2)),
-        stdin=0 if request["stdin"] else None,
+        stdin=stdin_source() if request["stdin"] else None,
         notice=None if is_quiet else stderr_notice,
     )
     if request["pty"]:
@@ -157,7 +159,7 @@ def _detach(settings: dict[str, Any], request: dict[str, Any], is_json: bool) ->
 
 def _run_for_json(settings: dict[str, Any], request: dict[str, Any]) -> int:
     out, err = flow.Capture(), flow.Capture()
-    stdin = 0 if request["stdin"] and not os.isatty(0) else None
+    stdin = stdin_source() if request["stdin"] and not os.isatty(0) else None
     session = flow.session_for(settings, request, (out.write, err.write), stdin=stdin)
     end = flow.follow(session)
     code = flow.exit_code_of(end, session.run_id)

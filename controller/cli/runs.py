@@ -15,7 +15,7 @@ from controller.flows import run as run_flow
 from controller.flows import runs as flow
 from controller.reports import console
 from manifests.errors import HemmaError, UsageError
-from remote.session import stderr_notice, write_to
+from remote.stdio import stderr_notice, stdin_source, write_to
 
 _STATE_STYLES = {"running": "green", "starting": "green", "lost": "bold red"}
 
@@ -116,7 +116,7 @@ def attach(run: Run, *, host: OnHost = None) -> None:
     Example: hemma attach last
     """
     attached = flow.session(
-        settings_for(host), run, (write_to(1), write_to(2)), stdin=0, notice=stderr_notice, hold=True
+        settings_for(host), run, (write_to(1), write_to(2)), stdin=stdin_source(), notice=stderr_notice, hold=True
     )
     end = run_flow.follow(attached)
     raise typer.Exit(run_flow.exit_code_of(end, attached.run_id))

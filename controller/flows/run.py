@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from typing import Any
 
-    from remote.session import Write
+    from remote.stdio import Write
 
 # What --json keeps of each stream; the whole of it stays on the host (`hemma logs`).
 JSON_KEPT_BYTES = 1 << 20

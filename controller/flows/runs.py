@@ -14,7 +14,7 @@ from remote.host import Host, target_of
 from remote.session import Session
 
 if TYPE_CHECKING:
-    from remote.session import Write
+    from remote.stdio import Source, Write
 
 # Beyond any spool's end: follows a run without asking for its output.
 _NO_OUTPUT = 1 << 62
@@ -65,7 +65,7 @@ def session(
     run: str,
     writers: tuple[Write, Write],
     *,
-    stdin: int | None = None,
+    stdin: Source | None = None,
     notice: Callable[[str], None] | None = None,
     **fields: Any,
 ) -> Session:

@@ -16,7 +16,8 @@ OFFSET = struct.Struct(">Q")
 OFFSETS = struct.Struct(">QQ")
 SIZE = struct.Struct(">HH")
 
-MAX_PAYLOAD = 1 << 20
+# An argv and environment of the kernel's largest size fit, even where each byte takes six in JSON.
+MAX_PAYLOAD = 16 << 20
 CHUNK = 1 << 18
 
 # Kinds. The direction is client -> host for the first group, host -> client for the second.

@@ -187,6 +187,19 @@ def list_facts(runs: str) -> list[dict[str, object]]:
     return [facts(os.path.join(runs, run_id)) for run_id in ids if os.path.isdir(os.path.join(runs, run_id))]
 
 
+def is_due(runs: str, interval_s: float) -> bool:
+    """Whether the daily clean-up has not been asked for within `interval_s` seconds; asking counts as having done it."""
+    stamp = os.path.join(os.path.dirname(runs), "pruned")
+    try:
+        if time.time() - os.stat(stamp).st_mtime < interval_s:
+            return False
+    except OSError:
+        pass
+    os.close(os.open(stamp, os.O_CREAT | os.O_WRONLY, 0o600))
+    os.utime(stamp)
+    return True
+
+
 def remove(runs: str, run_ids: list[str]) -> dict[str, object]:
     """Remove these runs' folders, except where a supervisor or command still lives; says which went and which stayed.
 

@@ -124,7 +124,7 @@ class Supervisor:
 
     def _not_started(self, error: OSError) -> None:
         word = _texts(self.request["exec_argv"])[0]
-        code = 127 if isinstance(error, FileNotFoundError) else 126
+        code = 127 if isinstance(error, FileNotFoundError) or not word else 126
         self.reason = "not-started"
         self._finish(code, None, "%s: %s" % (word, "command not found" if code == 127 else error.strerror or error))
 
@@ -217,6 +217,9 @@ class Supervisor:
         pipe = getattr(self.process, spool.name, None)
         if pipe is not None:
             pipe.close()
+        else:  # a terminal: without its master it hangs up on its programs
+            self.input.close()
+            os.close(spool.source)
         spool.source = None
 
     def _stop_reading(self, spool: Spool) -> None:

@@ -36,7 +36,10 @@ def _probe(request: dict[str, object]) -> dict[str, object]:
 
 
 def _list(request: dict[str, object]) -> dict[str, object]:
-    return {"runs": store.list_facts(_runs(request))}
+    runs, interval_s = _runs(request), request.get("not_sooner_than_s")
+    if isinstance(interval_s, (int, float)) and not store.is_due(runs, float(interval_s)):
+        return {"runs": []}
+    return {"runs": store.list_facts(runs)}
 
 
 def _show(request: dict[str, object]) -> dict[str, object]:

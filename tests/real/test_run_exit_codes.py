@@ -108,7 +108,10 @@ def test_a_working_directory_outside_the_root_is_68(hemma: Cli, repo_on_host: Re
 def test_a_root_with_a_weird_name_works(hemma: Cli, weird_path: Path) -> None:
     subprocess.run(["git", "init", "-q", str(weird_path)], check=True)
     done = hemma("run", "--", "pwd", env={"HEMMA_ROOT": str(weird_path)})
-    assert (done.returncode, done.stdout) == (0, os.fsencode(weird_path) + b"\n")
+    if "\n" in weird_path.name:  # settings are one line of text each
+        assert (done.returncode, done.stdout) == (2, b"")
+    else:
+        assert (done.returncode, done.stdout) == (0, os.fsencode(weird_path) + b"\n")
 
 
 def test_a_tilde_in_the_root_is_the_hosts_home(hemma_with: Make, settings_env: EnvironFor, sshd: object) -> None:

@@ -1,0 +1,81 @@
+"""Old runs are removed from the host without anybody asking: once a day, when the host is in use, never a live one.
+
+Facts come from the agent, the choice from lanes.retention, and the agent looks again before it removes.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from lanes import retention
+from remote.agent import frames
+
+if TYPE_CHECKING:
+    from manifests.errors import HemmaError
+    from remote.link import Link
+
+INTERVAL_S = 86400.0
+# Never while the command that woke the link is likely to be still at work.
+DELAY_S = 20.0
+
+
+class _Answer:
+    """Collects one reply of the agent, then calls `then(fields)` in the link's thread."""
+
+    def __init__(self, then: Any) -> None:
+        self._then = then
+        self._parser = frames.Parser()
+        self._collected = b""
+
+    def take(self, pieces: list[bytes | memoryview]) -> None:
+        """Accept a part of the reply."""
+        for kind, _, payload in self._parser.feed(b"".join(pieces)):
+            self._collected += payload
+            if kind == frames.REPLY:
+                self._then(json.loads(self._collected))
+
+    def lost(self, error: HemmaError | None) -> None:
+        """Another day, then."""
+
+    def hang_up(self) -> None:
+        """Another day, then."""
+
+
+class Housekeeping:
+    """Which hosts are due for a clean-up. Lives in the broker's loop."""
+
+    def __init__(self) -> None:
+        self._due: dict[tuple[int, str], tuple[float, Link, str | None]] = {}
+        self._done: dict[tuple[int, str], float] = {}
+
+    def note(self, link: Link, state_dir: str | None) -> None:
+        """This host is in use: clean up there a little later, at most once in INTERVAL_S."""
+        key = (id(link), state_dir or "")
+        now = time.monotonic()
+        if key not in self._due and now - self._done.get(key, -INTERVAL_S) >= INTERVAL_S:
+            self._due[key] = (now + DELAY_S, link, state_dir)
+
+    def start_due(self) -> None:
+        """Start what is due now."""
+        now = time.monotonic()
+        for key, (moment, link, state_dir) in list(self._due.items()):
+            if now >= moment:
+                del self._due[key]
+                self._done[key] = now
+                if not link.is_gone:
+                    _start(link, state_dir)
+
+
+def _ignore(reply: dict[str, Any]) -> None:
+    """What went is not of interest here."""
+
+
+def _start(link: Link, state_dir: str | None) -> None:
+    def choose(reply: dict[str, Any]) -> None:
+        chosen = retention.expired(reply.get("runs", []), time.time())
+        if chosen:
+            link.open(_Answer(_ignore), {"verb": "remove", "state_dir": state_dir, "run_ids": chosen})
+
+    link.open(_Answer(choose), {"verb": "list", "state_dir": state_dir, "not_sooner_than_s": INTERVAL_S})
