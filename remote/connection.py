@@ -151,6 +151,8 @@ def _authenticate(target: SshTarget, sock: Any, timeout_s: float, policy: Any) -
     except HemmaError:
         raise
     except (paramiko.SSHException, OSError, EOFError) as error:
+        if "No authentication methods" in str(error):  # paramiko has no class of its own for "no key to offer"
+            raise _refused(target, options) from error
         raise Unreachable(
             f"{target.hostname} port {target.port} closed the connection while it was being set up: {error}",
             remedy=f"try `ssh {target.alias} true`",

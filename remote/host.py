@@ -36,8 +36,10 @@ def target_of(spec: dict[str, Any]) -> dict[str, Any]:
 
 def broker_request(verb: str) -> dict[str, Any] | None:
     """Ask the broker itself (`broker-state`, `broker-stop`); None when none runs."""
-    if not broker_client.can_have_broker() or broker_client.connect(may_start=False) is None:
+    sock = broker_client.connect(may_start=False) if broker_client.can_have_broker() else None
+    if sock is None:
         return None
+    sock.close()
     return ask({}, {"verb": verb}, 5.0)
 
 

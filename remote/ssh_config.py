@@ -10,7 +10,6 @@ import dataclasses
 import getpass
 import glob
 import os
-
 import shlex
 import shutil
 import subprocess

@@ -154,7 +154,9 @@ class Stage:
         return str(self.folder / f"master-{(cipher or 'default').partition('@')[0]}")
 
     def _environ(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("HEMMA_", "SSH_", "XDG_"))}
+        # PYTHON*: PYTHONDONTWRITEBYTECODE, for one, makes every start compile what an installed program has compiled.
+        unwanted = ("HEMMA_", "SSH_", "XDG_", "PYTHON", "COVERAGE_")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
         places = {f"HEMMA_{name.upper()}_DIR": str(self.folder / name) for name in ("config", "state", "cache")}
         return {**kept, **places, "HOME": str(self.folder / "controller-home")}
 
