@@ -133,10 +133,10 @@ class Stage:
 
     def processes(self) -> dict[int, str]:
         """pid -> role (client, broker, agent, supervisor) of every process of ours that runs for this stage."""
-        found = {pid: role for pid, role, _ in self._ours()}
-        agents = {pid for pid, role in found.items() if role == "agent"}
+        found = list(self._ours())
+        agents = {pid for pid, role, _ in found if role == "agent"}
         # A supervisor is a fork of the agent, so it looks the same but for its parent.
-        return {pid: "supervisor" if parent in agents else role for pid, role, parent in self._ours() if pid in found}
+        return {pid: "supervisor" if parent in agents else role for pid, role, parent in found}
 
     # -- private ---------------------------------------------------------------------------------------------------
 

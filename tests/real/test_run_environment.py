@@ -165,7 +165,7 @@ def test_state_folders_are_0700_and_files_0600_on_both_sides(own_hemma: Cli, tmp
                 open_to_others.append(f"{path.relative_to(tmp_path)} {stat.filemode(mode)}")
     child.stdin.close()
     assert child.wait(20) == 0
-    assert open_to_others == []
+    assert "\n".join(open_to_others) == ""
 
 
 def test_run_folders_are_unreadable_for_other_users(own_hemma: Cli, tmp_path: Path) -> None:

@@ -1,0 +1,91 @@
+"""The benchmarks keep their promise to README and CI: the agreed JSON, honest verdicts. Never a timed test."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.harness import table
+from benchmarks.harness.table import Row
+
+ROOT = Path(__file__).resolve().parent.parent
+KEYS = ["name", "ours", "peer", "unit", "ratio", "target", "holds"]
+
+
+def figures(name: str, folder: Path, *options: str) -> list[dict[str, Any]]:
+    """The JSON that `benchmarks/NAME.py` writes."""
+    file = folder / f"{name}.json"
+    told = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--json", str(file), *options],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("ours", "peer", "target", "holds"),
+    [
+        (6.0, 10.0, "<= 0.6", True),
+        (6.1, 10.0, "<= 0.6", False),
+        (8.0, 10.0, ">= 0.8", True),
+        (10.0, 10.0, "< 1", False),
+        (10.0, 10.0, None, None),
+        (10.0, None, None, None),
+    ],
+)
+def test_a_row_is_judged_by_the_ratio_and_its_target(
+    ours: float, peer: float | None, target: str | None, holds: bool | None
+) -> None:
+    row = Row("a name", ours, peer, "ms", target)
+    assert row.holds is holds
+    assert list(row.as_dict()) == KEYS
+
+
+def test_the_table_shows_every_row_and_the_conditions(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    rows = [
+        Row("fast", 1, 2, "ms", "<= 0.6", "peer"),
+        Row("slow", 3, 2, "ms", "<= 0.6", "peer"),
+        Row("alone", 5, None, ""),
+    ]
+    table.show("Figures", rows, str(tmp_path / "rows.json"), conditions="on a quiet day")
+    shown = capsys.readouterr().out
+    assert [name for name in ("fast", "slow", "alone", "yes", "NO", "on a quiet day") if name not in shown] == []
+    assert json.loads((tmp_path / "rows.json").read_text()) == [row.as_dict() for row in rows]
+
+
+def test_sizes_are_counted_from_what_is_sent(tmp_path: Path) -> None:
+    rows = figures("size", tmp_path)
+    assert all(list(row) == KEYS for row in rows)
+    agent = rows[0]
+    assert 1000 < agent["ours"] < agent["peer"]
+
+
+@pytest.mark.real
+@pytest.mark.usefixtures("own_home")
+def test_a_quick_run_measures_every_target_and_leaves_nothing_running(tmp_path: Path) -> None:
+    environ = {**os.environ, "TMPDIR": str(tmp_path)}
+    file = tmp_path / "run.json"
+    told = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks/run.py"), "--quick", "--json", str(file)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env=environ,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    rows = json.loads(file.read_text(encoding="utf-8"))
+    assert all(list(row) == KEYS for row in rows)
+    assert {row["target"] for row in rows} >= {"<= 0.6", "<= 2", ">= 2", ">= 0.8", "< 1"}
+    assert all(isinstance(row["holds"], bool) for row in rows if row["target"])
+    assert not list(tmp_path.glob("hemma-bench-*"))
