@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import table
-from harness.stage import COMMAND_TIMEOUT_S, Stage
+from harness.stage import Stage
 from harness.table import Row
 
 MEGABYTE = 1 << 20

@@ -36,6 +36,15 @@ def cache_dir() -> str:
 
 
 def private_dir(path: str) -> str:
-    """Make `path` with mode 0700 (parents too) and return it; an existing folder keeps its parents' modes."""
-    os.makedirs(path, mode=0o700, exist_ok=True)
+    """Make `path` and whatever is missing above it with mode 0700, and return it; what exists keeps its mode.
+
+    os.makedirs would give the mode to the last folder only.
+    """
+    parent = os.path.dirname(path)
+    if parent != path and not os.path.isdir(parent):
+        private_dir(parent)
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass
     return path

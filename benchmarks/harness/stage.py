@@ -36,7 +36,8 @@ class Stage:
     """A running host and everything to reach it with. `home` is the host's home, `environ` the controller's environment."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="hemma-bench-"))
+        # Not $TMPDIR: the master's socket lies in it, and a socket's name has 107 bytes at most.
+        self.folder = Path(tempfile.mkdtemp(prefix=f"hemma-bench-{os.getpid()}-", dir="/tmp"))
         self.home = self.folder / "host-home"
         self.project = self.folder / "project"
         self.fabric_script = self.folder / "with_fabric.py"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import datetime
+import datetime as dt
 import json
 import operator
 import os
@@ -72,10 +72,10 @@ def show(title: str, rows: Sequence[Row], json_file: str | None, *, conditions: 
     for heading in ("what", "ours", "peer", "unit", "ratio", "must", "holds"):
         table.add_column(heading, justify="left" if heading in {"what", "peer", "unit", "holds"} else "right")
     for row in rows:
-        peer = "" if row.peer is None else f"{row.peer:,.1f}  {row.peer_name}".rstrip()
+        peer = "" if row.peer is None else f"{_figure(row.peer)}  {row.peer_name}".rstrip()
         word = {True: "[green]yes", False: "[bold red]NO", None: ""}[row.holds]
         ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-        table.add_row(row.name, f"{row.ours:,.1f}", peer, row.unit, ratio, row.target or "", word)
+        table.add_row(row.name, _figure(row.ours), peer, row.unit, ratio, row.target or "", word)
     # A pipe has no width of its own; a cut cell would hide a figure.
     console = Console(highlight=False, width=None if Console().is_terminal else 150)
     console.print(table)
@@ -84,9 +84,13 @@ def show(title: str, rows: Sequence[Row], json_file: str | None, *, conditions: 
         Path(json_file).write_text(json.dumps([row.as_dict() for row in rows], indent=1) + "\n", encoding="utf-8")
 
 
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
+
+
 def conditions_now() -> str:
     """Date, versions and cores, on one line: figures without them are worth nothing."""
     told = subprocess.run(["ssh", "-V"], capture_output=True, text=True, check=False).stderr
     packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("hemma", "paramiko", "fabric"))
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    today = dt.datetime.now(dt.UTC).date().isoformat()
     return f"{today} · {os.cpu_count()} cores · Python {platform.python_version()} · {packages} · {told.split(',')[0].strip()}"

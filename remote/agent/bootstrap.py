@@ -33,6 +33,13 @@ def digest_of(path: str) -> str:
         return ""
 
 
+def make_private(path: str) -> None:
+    """Make a folder and whatever is missing above it with mode 0700."""
+    if not os.path.isdir(path):
+        make_private(os.path.dirname(path))
+        os.mkdir(path, 0o700)
+
+
 def receive(source: "BinaryIO", length: int, digest: str, path: str) -> None:
     """Read exactly `length` bytes, check them, put them in place by one rename."""
     data = b""
@@ -61,7 +68,7 @@ def main(source: "BinaryIO") -> None:
     path = os.path.join(cache, digest + ".zip")
     try:
         if digest_of(path) != digest:
-            os.makedirs(cache, mode=0o700, exist_ok=True)
+            make_private(cache)
             say("SEND")
             receive(source, int(length), digest, path)
     except (IOError, OSError) as error:

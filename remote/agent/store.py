@@ -47,6 +47,17 @@ def spool_path(folder: str, stream: str) -> str:
     return os.path.join(folder, "logs", stream + ".log")
 
 
+def make_private(path: str) -> None:
+    """Make a folder and whatever is missing above it with mode 0700; os.makedirs gives the mode to the last one only."""
+    parent = os.path.dirname(path)
+    if parent != path and not os.path.isdir(parent):
+        make_private(parent)
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass
+
+
 def create(runs: str, run_id: str, record: dict[str, object]) -> str | None:
     """Make the run's directory with its record and empty spools; None when it exists (a repeated submit, S9-R18).
 
@@ -54,7 +65,7 @@ def create(runs: str, run_id: str, record: dict[str, object]) -> str | None:
     """
     folder = os.path.join(runs, run_id)
     try:
-        os.makedirs(runs, mode=0o700, exist_ok=True)
+        make_private(runs)
         room = os.statvfs(runs)
         if room.f_bavail * room.f_frsize < NEEDED_BYTES or (room.f_files and not room.f_favail):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

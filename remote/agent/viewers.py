@@ -52,6 +52,7 @@ class Viewers:
         """Open the control socket in the current folder: by a relative name, since a folder's path may be too long."""
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.listener.bind(NAME)
+        os.chmod(NAME, 0o600)
         self.listener.listen(16)
         self.listener.setblocking(False)
         self.selector.register(self.listener, selectors.EVENT_READ, self._accept)
