@@ -43,8 +43,6 @@ def private_dir(path: str) -> str:
     parent = os.path.dirname(path)
     if parent != path and not os.path.isdir(parent):
         private_dir(parent)
-    try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        pass
+    if not os.path.isdir(path):
+        os.makedirs(path, 0o700, exist_ok=True)
     return path

@@ -18,6 +18,24 @@ from manifests.places import private_dir, state_dir
 # sun_path holds 108 bytes on Linux and 104 on macOS, with a final NUL.
 _LONGEST_NAME = 100
 _READY_TIMEOUT_S = 15.0
+# What it and the programs it may start (ProxyCommand, `ssh -G`) need to find their files and credentials.
+_PASSED_ON = frozenset(
+    (
+        "HOME",
+        "PATH",
+        "USER",
+        "LOGNAME",
+        "SHELL",
+        "LANG",
+        "TZ",
+        "TMPDIR",
+        "TERM",
+        "DISPLAY",
+        "KRB5CCNAME",
+        "SSH_AUTH_SOCK",
+    )
+)
+_PASSED_ON_PREFIXES = ("LC_", "XDG_", "HEMMA_", "COVERAGE_")
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _STAMPED = (
     "remote/broker.py",
@@ -94,6 +112,13 @@ def _try(path: str) -> socket.socket | None:
     return sock
 
 
+def _broker_environ() -> dict[str, str]:
+    """What a broker needs of our environment. Not the rest: it lives on, and a secret exported here would live with it."""
+    return {
+        name: value for name, value in os.environ.items() if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)
+    }
+
+
 def _start(path: str) -> str:
     """Start a broker and wait until it listens (it says so by closing its stdout); returns the name of its log."""
     _own_folder(os.path.dirname(path))
@@ -107,9 +132,8 @@ def _start(path: str) -> str:
         (os.POSIX_SPAWN_DUP2, writer, 1),
         (os.POSIX_SPAWN_OPEN, 2, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
     ]
-    os.posix_spawn(
-        sys.executable, [sys.executable, "-I", door, "broker", "serve", path], os.environ, file_actions=actions
-    )
+    argv = [sys.executable, "-I", door, "broker", "serve", path]
+    os.posix_spawn(sys.executable, argv, _broker_environ(), file_actions=actions)
     os.close(writer)
     try:
         import select
