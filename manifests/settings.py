@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import difflib
 import math
-from typing import Annotated, Any, TypeVar
+from collections.abc import Iterator
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import AfterValidator, Field, JsonValue, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, ValidationError
 
 from manifests.errors import UsageError
 from manifests.model import Model, RawText, faults
+from manifests.run import Lane
 
 
 def _plain(value: str) -> str:
@@ -55,6 +57,84 @@ Seconds = Annotated[float, Field(strict=True), AfterValidator(_finite)]
 Flag = Annotated[bool, Field(strict=True)]
 Environment = Annotated[dict[str, RawText], AfterValidator(_names)]
 LaneRules = dict[str, JsonValue] | list[JsonValue]
+
+
+def _lane(value: object) -> object:
+    if value in get_args(Lane):
+        return value
+    close = difflib.get_close_matches(str(value), get_args(Lane), n=1)
+    raise ValueError(f"must be hemma, colab or local{f'; did you mean `{close[0]}`?' if close else ''}")
+
+
+def _several(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Patterns = Annotated[tuple[Plain, ...], BeforeValidator(_several)]
+
+
+class LaneRule(Model):
+    """One rule of [tool.hemma.lanes]: what matches one of its patterns, all of one kind, belongs to `lane` (S9-R01)."""
+
+    lane: Annotated[Lane, BeforeValidator(_lane)]
+    name: Plain | None = None
+    why: Plain | None = None
+    path: Patterns = ()
+    notebook: Patterns = ()
+    dependency: Patterns = ()
+    command: Patterns = ()
+    manifest: Patterns = ()
+
+    def patterns(self, kind: str) -> tuple[str, ...]:
+        """The patterns of this kind; empty when the rule is of another one."""
+        return getattr(self, kind) if kind in RULE_KINDS else ()
+
+
+RULE_KINDS = ("path", "notebook", "dependency", "command", "manifest")
+
+
+def lane_rules(table: LaneRules) -> tuple[LaneRule, ...]:
+    """The rules that [tool.hemma.lanes] holds, in order; ValueError naming every rule at fault and what is wrong.
+
+    Either a table, "GLOB" = "LANE" or "NAME" = { lane = "LANE", command = ["WORDS"] }, or an array of such tables.
+    """
+    found: list[LaneRule] = []
+    wrong: list[str] = []
+    for label, entry in _entries(table):
+        try:
+            rule = LaneRule.model_validate(entry)
+        except ValidationError as error:
+            wrong += [f"rule `{label}`: {key or 'it'} {text[:1].lower()}{text[1:]}" for key, text in faults(error)]
+            continue
+        found.append(rule)
+        slips = [f"`{key}` is unknown; did you mean `{meant}`?" for key, meant in near_misses(rule)]
+        if not slips and sum(bool(rule.patterns(kind)) for kind in RULE_KINDS) != 1:
+            slips = [f"needs patterns of one kind, one of {', '.join(RULE_KINDS)}"]
+        wrong += [f"rule `{label}`: {slip}" for slip in slips]
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    return tuple(found)
+
+
+def _entries(table: LaneRules) -> Iterator[tuple[str, object]]:
+    """Each rule as (how to call it, its fields): a key whose table has no patterns of its own is itself the glob."""
+    if isinstance(table, list):
+        for number, entry in enumerate(table, 1):
+            name = entry.get("name") if isinstance(entry, dict) else None
+            yield (name if isinstance(name, str) else str(number)), entry
+        return
+    for key, value in table.items():
+        fields = value if isinstance(value, dict) else {"lane": value}
+        glob = {} if any(kind in fields for kind in RULE_KINDS) else {"path": key}
+        yield key, {"name": key, **glob, **fields}
+
+
+def _lanes(value: LaneRules) -> LaneRules:
+    lane_rules(value)
+    return value
+
+
+CheckedLaneRules = Annotated[LaneRules, AfterValidator(_lanes)]
 
 
 class HostSettings(Model):
@@ -112,7 +192,7 @@ class ProjectSettings(Model):
     lease_s: Seconds | None = None
     login: Flag | None = None
     env: Environment = Field(default_factory=dict[str, str])
-    lanes: LaneRules = Field(default_factory=dict[str, JsonValue])
+    lanes: CheckedLaneRules = Field(default_factory=dict[str, JsonValue])
 
 
 EXAMPLES = {
@@ -164,6 +244,8 @@ def unknown_keys(settings: Model) -> list[str]:
     found = list(settings.model_extra or {})
     for name, entry in settings.hosts.items() if isinstance(settings, UserConfig) else ():
         found += [f"hosts.{name}.{key}" for key in unknown_keys(entry)]
+    for rule in lane_rules(settings.lanes) if isinstance(settings, ProjectSettings) else ():
+        found += [f"lanes.{rule.name}.{key}" for key in unknown_keys(rule)]
     return found
 
 

@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
 from manifests.files import read_json
 from manifests.model import FileModel, Model, RawText, broken_by
 
-Reason = Literal["exited", "signalled", "timed-out", "lease-expired", "not-started"]
+Reason = Literal["exited", "signalled", "timed-out", "lease-expired", "stopped", "not-started"]
 
 
 class Supervisor(Model):

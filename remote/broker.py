@@ -17,12 +17,14 @@ import threading
 import time
 from typing import Any
 
-from manifests.errors import ConnectionLost, HemmaError
+from manifests.errors import ConnectionLost, HemmaError, Unreachable
 from remote.agent import frames
 from remote.housekeeping import Housekeeping
 
 IDLE_S = 900.0
 TICK_S = 0.5
+# A host that was connected this recently and refuses now is restarting rather than misspelt.
+SEEN_LATELY_S = 120.0
 SOCKET_BUFFER = 4 << 20
 _LOG_BYTES = 1 << 20
 
@@ -80,7 +82,7 @@ class Client:
     def lost(self, error: HemmaError | None) -> None:
         """The link is gone: say why; the client decides whether to try again."""
         facts = (error or ConnectionLost("the connection to the host was lost", remedy="hemma host check")).as_dict()
-        facts["is_final"] = int(error is not None)
+        facts["is_final"] = int(error is not None and not self.broker.may_pass(self.link, error))
         self.take([frames.json_frame(frames.LINK_LOST, 0, dict(facts))])
 
     def hang_up(self) -> None:
@@ -101,6 +103,7 @@ class Broker:
         self.clients: set[Client] = set()
         self.busy_at = time.monotonic()
         self.is_stopping = False
+        self.seen_s: dict[str, float] = {}
         self.housekeeping = Housekeeping()
         self._wanting: list[Client] = []
         self._lock = threading.Lock()
@@ -198,6 +201,12 @@ class Broker:
         elif client.link is not None:
             client.link.send(frames.frame(kind, client.channel, payload))
 
+    def may_pass(self, link: Any, error: HemmaError) -> bool:
+        """Whether this failure to connect may be gone in a moment: a break, or a host that was there a minute ago."""
+        seen_s = self.seen_s.get(str(link.spec["ssh"]), -SEEN_LATELY_S) if link is not None else -SEEN_LATELY_S
+        was_there = time.monotonic() - seen_s < SEEN_LATELY_S
+        return isinstance(error, ConnectionLost) or (type(error) is Unreachable and was_there)
+
     def _drop(self, client: Client) -> None:
         with client.lock:
             client.is_closed = True
@@ -240,6 +249,8 @@ class Broker:
         return link
 
     def _on_gone(self, link: Any) -> None:
+        if link.connected_s:
+            self.seen_s[str(link.spec["ssh"])] = time.monotonic()
         with self._lock:
             self.links = {key: other for key, other in self.links.items() if other is not link}
 
@@ -285,6 +296,7 @@ def serve(path: str) -> int:
         os.unlink(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(path)
+    os.chmod(path, 0o600)
     listener.listen(128)
     with open(path.removesuffix(".sock") + ".pid", "w", encoding="ascii") as file:
         file.write(f"{os.getpid()}\n")

@@ -66,6 +66,13 @@ def socket_path() -> str:
     return os.path.join(short, stamp() + ".sock")
 
 
+def all_sockets() -> list[str]:
+    """The sockets of every broker of this user's state folder: of this version and of earlier ones that still run."""
+    folders = {os.path.join(state_dir(), "broker"), os.path.dirname(socket_path())}
+    found = [os.path.join(folder, name) for folder in folders if os.path.isdir(folder) for name in os.listdir(folder)]
+    return sorted(path for path in found if path.endswith(".sock"))
+
+
 def _own_folder(path: str) -> str:
     """Make the socket's folder, and refuse one that somebody else could have put there."""
     private_dir(path)
@@ -90,19 +97,19 @@ def connect(may_start: bool = True) -> socket.socket | None:
 
         return broker.serve_inline()
     path = socket_path()
-    sock = _try(path)
+    sock = open_socket(path)
     if sock is not None or not may_start:
         return sock
     log = ""
     for _ in range(3):
         log = _start(path)
-        sock = _try(path)
+        sock = open_socket(path)
         if sock is not None:
             return sock
     raise Unreachable("the local broker does not start", remedy=f"see {log}, or go without: HEMMA_BROKER=off")
 
 
-def _try(path: str) -> socket.socket | None:
+def open_socket(path: str) -> socket.socket | None:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.connect(path)

@@ -12,7 +12,14 @@ from typing import Any
 import fabric
 import paramiko
 
-from manifests.errors import AuthenticationRefused, HemmaError, HostKeyChanged, HostKeyUnknown, Unreachable
+from manifests.errors import (
+    AuthenticationRefused,
+    ConnectionLost,
+    HemmaError,
+    HostKeyChanged,
+    HostKeyUnknown,
+    Unreachable,
+)
 from remote import host_keys, ssh_config
 from remote.ssh_config import SshTarget
 
@@ -147,13 +154,15 @@ def _authenticate(target: SshTarget, sock: Any, timeout_s: float, policy: Any) -
     except paramiko.BadHostKeyException as error:
         raise _changed(target, error) from error
     except paramiko.AuthenticationException as error:
+        if "transport shut down" in str(error) or "timeout" in str(error).lower():  # cut, not refused
+            raise ConnectionLost(f"the connection to {target.hostname} broke while signing in") from error
         raise _refused(target, options) from error
     except HemmaError:
         raise
     except (paramiko.SSHException, OSError, EOFError) as error:
         if "No authentication methods" in str(error):  # paramiko has no class of its own for "no key to offer"
             raise _refused(target, options) from error
-        raise Unreachable(
+        raise ConnectionLost(
             f"{target.hostname} port {target.port} closed the connection while it was being set up: {error}",
             remedy=f"try `ssh {target.alias} true`",
         ) from error

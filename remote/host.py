@@ -13,6 +13,7 @@ from remote.session import refusal_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from typing import Any
 
 
@@ -35,25 +36,27 @@ def target_of(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def broker_request(verb: str) -> dict[str, Any] | None:
-    """Ask the broker itself (`broker-state`, `broker-stop`); None when none runs."""
-    sock = broker_client.connect(may_start=False) if broker_client.can_have_broker() else None
-    if sock is None:
-        return None
-    sock.close()
-    return ask({}, {"verb": verb}, 5.0)
+    """Ask every broker of this user (`broker-state`, `broker-stop`); the last one's answer, None when none runs."""
+    answer = None
+    for path in broker_client.all_sockets() if broker_client.can_have_broker() else []:
+        sock = broker_client.open_socket(path)
+        if sock is not None:
+            answer = _ask(sock, {}, {"verb": verb}, 5.0)
+    return answer
 
 
 def ask(target: dict[str, Any], request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
     """Send one request through the broker and return its reply; a link that just went away is tried once more."""
     try:
-        return _ask(target, request, timeout_s)
+        return _ask(broker_client.connect(), target, request, timeout_s)
     except (ConnectionError, ConnectionLost):
         time.sleep(0.2)
-        return _ask(target, request, timeout_s)
+        return _ask(broker_client.connect(), target, request, timeout_s)
 
 
-def _ask(target: dict[str, Any], request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-    sock = broker_client.connect()
+def _ask(
+    sock: socket.socket | None, target: dict[str, Any], request: dict[str, Any], timeout_s: float
+) -> dict[str, Any]:
     assert sock is not None
     with sock:
         sock.settimeout(timeout_s)

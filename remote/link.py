@@ -17,7 +17,7 @@ import paramiko
 from paramiko.buffered_pipe import BufferedPipe
 from paramiko.common import cMSG_CHANNEL_WINDOW_ADJUST
 
-from manifests.errors import AgentUnavailable, HemmaError, HostDiskFull, Unreachable
+from manifests.errors import AgentUnavailable, ConnectionLost, HemmaError, HostDiskFull, Unreachable
 from remote import connection, delivery
 from remote.agent import frames
 
@@ -111,6 +111,7 @@ class Link:
         self._keepalive_s = float(spec.get("keepalive_s") or 15)
         self._heard = (0, time.monotonic())
         self._is_asked = False
+        self._asked_s = 0.0
         self._checked = (time.monotonic(), time.time())
         self._thread = threading.Thread(target=self._run, daemon=True, name="hemma-link")
         self._thread.start()
@@ -153,10 +154,11 @@ class Link:
         if self._router.received != self._heard[0]:
             self._heard, self._is_asked = (self._router.received, now), False
         silence_s = now - self._heard[1]
-        if has_slept or silence_s > self._keepalive_s:
+        is_overdue = self._is_asked and now - self._asked_s > self._keepalive_s * 2 / 3
+        if has_slept or is_overdue:
             self._abort()
         elif silence_s > min(self._keepalive_s / 3, _PING_S) and not self._is_asked:
-            self._is_asked = True
+            self._is_asked, self._asked_s = True, now
             self.send(frames.frame(frames.PING, 0))
 
     # -- private -----------------------------------------------------------------------------------------------------
@@ -289,6 +291,8 @@ class Link:
         return piece
 
     def _no_agent(self, channel: paramiko.Channel) -> HemmaError:
+        if not channel.status_event.wait(1.0) or channel.exit_status < 0:  # no word of how it ended: the link broke
+            return ConnectionLost("the connection broke while the agent was being started", remedy="hemma host check")
         stderr = channel.in_stderr_buffer.read(_STDERR_KEPT, 1.0) if channel.recv_stderr_ready() else b""
         said = " ".join(stderr.decode("utf-8", "replace").split())[-300:]
         python = self.spec.get("python") or "python3"

@@ -40,6 +40,7 @@ BACKOFF_S = (0.02, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0)
 SILENT_OUTAGE_S = 2.0
 # A host that never answered yet is given up much sooner than one whose run is under way.
 FIRST_CONTACT_S = 20.0
+_STREAM_NAMES = {frames.OUT: b"stdout", frames.ERR: b"stderr"}
 ESCALATION = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 
 
@@ -80,6 +81,10 @@ class Session:
         self._is_sending = False
         self._waiting_frames: list[bytes] = []
         self._interrupts = 0
+        self._token = os.urandom(8)
+        self._signals: list[bytes] = []
+        self._was_reached = False
+        self._was_tried = False
         self._end: dict[str, Any] | None = None
         self._buffer = bytearray(RECEIVE_BYTES)
         self._head = bytearray()
@@ -90,13 +95,17 @@ class Session:
 
     def interrupt(self) -> None:
         """Ctrl-C: SIGINT to the remote process group, the second time SIGTERM, the third time SIGKILL."""
+        if self._interrupts > len(ESCALATION):
+            raise KeyboardInterrupt  # nothing there to hear it: leave
         number = ESCALATION[min(self._interrupts, len(ESCALATION) - 1)]
         self._interrupts += 1
         self.send_signal(number)
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the remote process group."""
-        self._send(frames.frame(frames.SIGNAL, 0, bytes([number])))
+        # Numbered, since after a break all are sent again and none may count twice.
+        self._signals.append(frames.SIGNAL_PAYLOAD.pack(number, self._token, len(self._signals) + 1))
+        self._send(frames.frame(frames.SIGNAL, 0, self._signals[-1]))
 
     def resize(self, rows: int, columns: int) -> None:
         """Tell the remote terminal its new size."""
@@ -167,9 +176,11 @@ class Session:
         assert self._sock is not None
         self._head.clear()
         self._data_left = 0
-        request = self.request
+        request = dict(self.request, is_repeated=self._was_tried)
+        # What the host has of our input is known from its first word after a break only.
+        self._is_input_agreed = not self._was_tried
+        self._was_tried = True
         if self.reply is not None:
-            self._is_input_agreed = False
             request = {
                 "verb": "attach",
                 "run": self.run_id,
@@ -185,7 +196,13 @@ class Session:
                 f"arguments and environment of {len(opening) >> 20} MiB are more than any kernel takes",
                 remedy="put them into a file, or send them on stdin",
             )
+        self._waiting_frames.clear()
         self._send(opening)
+        for signal_payload in self._signals:
+            self._send(frames.frame(frames.SIGNAL, 0, signal_payload))
+        for kind, write in self._writers.items():
+            if write is None:
+                self._send(frames.frame(frames.CLOSE_STREAM, 0, _STREAM_NAMES[kind]))
 
     def _disconnect(self) -> None:
         if self._sock is not None:
@@ -287,7 +304,7 @@ class Session:
     def _stop_stream(self, kind: int) -> None:
         """Our own reader is gone: the command shall learn it from its pipe."""
         self._writers[kind] = None
-        self._send(frames.frame(frames.CLOSE_STREAM, 0, b"stdout" if kind == frames.OUT else b"stderr"))
+        self._send(frames.frame(frames.CLOSE_STREAM, 0, _STREAM_NAMES[kind]))
 
     def _take_head(self, view: memoryview) -> int:
         """Collect a frame's head, or a whole small frame; returns how many bytes were used."""
@@ -343,8 +360,10 @@ class Session:
     def _on_link_lost(self, fields: dict[str, Any]) -> None:
         error = from_dict(fields)
         refused = (HostKeyUnknown, HostKeyChanged, AuthenticationRefused, UsageError)
-        if fields.get("is_final") and (self.reply is None or isinstance(error, refused)):
+        is_first = self.reply is None and not self._was_reached
+        if fields.get("is_final") and (is_first or isinstance(error, refused)):
             raise error
+        self._was_reached = True  # whether our request arrived before the break is not known, so it is made again
         raise LinkBroke(error.message)
 
     def _on_notice(self, fields: dict[str, Any]) -> None:

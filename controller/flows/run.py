@@ -29,9 +29,10 @@ JSON_KEPT_BYTES = 1 << 20
 
 
 def new_run_id(now_s: float | None = None) -> str:
-    """A run id: UTC time first, so that ids sort by age, then enough randomness to never meet another."""
+    """A run id: UTC time to the millisecond first, so that ids sort by age, then enough chance to never meet another."""
+    now_s = time.time() if now_s is None else now_s
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now_s))
-    return f"{stamp}-{os.urandom(4).hex()}"
+    return f"{stamp}{int(now_s % 1 * 1000):03d}-{os.urandom(4).hex()}"
 
 
 def who() -> str:
@@ -103,13 +104,10 @@ def exit_code_of(end: dict[str, Any], run_id: str) -> int:
     from lanes import run_state
 
     state = run_state.judge(run_state.end_facts(end))
-    if state.state == "lost":
-        raise Unreachable(
-            f"run {run_id} was lost: {state.reason}",
-            remedy=f"what it wrote until then: hemma logs {run_id}",
-            code="run-lost",
-        )
-    return state.exit_code if state.exit_code is not None else 0
+    # Whoever follows a run hears "finished" or has lost it: no other word at its end may pass for success.
+    reason = state.reason or "its supervisor ended without a word"
+    mend = "end the command: hemma stop" if state.command_alive else "what it wrote until then: hemma logs"
+    raise Unreachable(f"run {run_id} was lost: {reason}", remedy=f"{mend} {run_id}", code="run-lost")
 
 
 @contextmanager

@@ -116,10 +116,5 @@ def prune(host: dict[str, Any], *, max_age_s: float, max_bytes: int, is_dry: boo
     return Host(host).request("remove", run_ids=chosen)
 
 
-def end_of(end: dict[str, Any], run_id: str) -> int:
-    """The exit code of an ended run; 255 with its error for a lost one, 0 for one that still runs."""
-    return run_flow.exit_code_of(end, run_id) if end.get("state") != "running" else 0
-
-
 def _drop(_: memoryview) -> None:
     """Output nobody asked for."""

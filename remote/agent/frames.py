@@ -15,6 +15,8 @@ HEADER = struct.Struct(">BII")
 OFFSET = struct.Struct(">Q")
 OFFSETS = struct.Struct(">QQ")
 SIZE = struct.Struct(">HH")
+# A signal's number, who sends it, and its place among that sender's signals.
+SIGNAL_PAYLOAD = struct.Struct(">B8sI")
 
 # An argv and environment of the kernel's largest size fit, even where each byte takes six in JSON.
 MAX_PAYLOAD = 16 << 20

@@ -61,6 +61,7 @@ class Relay:
             status = known.get("status")
             self.end = dict(status) if isinstance(status, dict) else {}
             self.end["supervisor_alive"] = known["supervisor_alive"]
+            self.end["command_alive"] = known["command_alive"]
             self.end["boot_id_now"] = identity.boot_id()
 
     def tell(self, data: bytes) -> None:

@@ -148,7 +148,7 @@ class Agent:
         self.send(frames.json_frame(frames.REPLY, channel, reply))
         if request.get("lease_s") is None and not request.get("follow"):
             self._close(channel)
-        elif supervisor is None:
+        elif supervisor is None or request.get("is_repeated"):
             view.tell(frames.json_frame(frames.OPEN, 0, {"hold": True}))
 
     def _attach(self, channel: int, request: dict[str, object]) -> None:

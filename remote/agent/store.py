@@ -19,6 +19,7 @@ from . import identity
 STREAMS: tuple[str, ...] = ("stdout", "stderr")
 # Room that must be there before a run starts: its record, and a little output.
 NEEDED_BYTES = 1 << 20
+NEEDED_INODES = 16
 
 
 class Refused(Exception):
@@ -67,7 +68,7 @@ def create(runs: str, run_id: str, record: dict[str, object]) -> str | None:
     try:
         make_private(runs)
         room = os.statvfs(runs)
-        if room.f_bavail * room.f_frsize < NEEDED_BYTES or (room.f_files and not room.f_favail):
+        if room.f_bavail * room.f_frsize < NEEDED_BYTES or (room.f_files and room.f_favail < NEEDED_INODES):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.mkdir(folder, 0o700)
     except FileExistsError:
@@ -107,10 +108,8 @@ def write(folder: str, name: str, fields: dict[str, object]) -> None:
     path = os.path.join(folder, name)
     temporary = path + ".new"
     handle = os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
-    try:
-        os.write(handle, json.dumps(fields, indent=1).encode("ascii") + b"\n")
-    finally:
-        os.close(handle)
+    with os.fdopen(handle, "wb") as file:
+        file.write(json.dumps(fields, indent=1).encode("ascii") + b"\n")
     os.replace(temporary, path)
 
 

@@ -51,6 +51,7 @@ class Supervisor:
         self.return_code = 0
         self.next_heartbeat = time.monotonic() + HEARTBEAT_S
         self.is_disk_full = False
+        self.signals_seen: dict[bytes, int] = {}
         self.wakeup = -1
         self.status: dict[str, object] = {
             "schema_version": 1,
@@ -67,8 +68,13 @@ class Supervisor:
     def start(self) -> None:
         """Open the control socket, start the command and write the first status."""
         os.chdir(self.folder)
-        self.viewers.listen()
         self._watch_children()
+        try:
+            self.viewers.listen()
+        except OSError as error:
+            self.reason = "not-started"
+            self._finish(255, None, "the host cannot keep the run's record: %s" % error.strerror)
+            return
         try:
             self._spawn()
         except OSError as error:
@@ -258,6 +264,9 @@ class Supervisor:
         self.viewers.tell(frames.json_frame(frames.NOTICE, 0, {"notice": "disk-room"}))
         self.viewers.tell(frames.frame(frames.GREW, 0, self._sizes()))
         self._hold_back()
+        if self.exited_at is not None:
+            for spool in self.spools:
+                self._read_to_end(spool)
 
     def _sizes(self) -> bytes:
         sizes = {spool.name: spool.size for spool in self.spools}
@@ -313,10 +322,13 @@ class Supervisor:
             stdout_bytes=stdout_bytes,
             stderr_bytes=stderr_bytes,
         )
-        while not self._write_status():
-            time.sleep(0.5)  # a full disk: the exit code is not lost, it waits for room
+        is_kept = self._write_status()
         store.add_event(self.folder, "finished", exit_code=code, reason=self.reason)
         self.viewers.tell(frames.json_frame(frames.EXIT, 0, self.status))
+        if not is_kept:  # a full disk: clients need not wait for room, the record does
+            self.viewers.close()
+            while os.path.isdir(self.folder) and not self._write_status():
+                time.sleep(0.5)
 
     def _write_status(self) -> bool:
         try:
@@ -335,13 +347,19 @@ class Supervisor:
         elif kind == frames.IN_EOF:
             self.input.end()
         elif kind == frames.SIGNAL:
-            self.signal(payload[0])
+            self._on_signal(*frames.SIGNAL_PAYLOAD.unpack(payload))
         elif kind == frames.RESIZE and self.input.is_terminal and self.input.file is not None:
             terminal.resize(self.input.file, *frames.SIZE.unpack(payload))
         elif kind == frames.CLOSE_STREAM:
             self._close_stream(payload)
         elif kind == frames.OPEN:
             self._on_open(viewer, frames.fields_of(payload))
+
+    def _on_signal(self, number: int, sender: bytes, place: int) -> None:
+        """Pass a client's signal on, once: after a break it sends all of them again."""
+        if place > self.signals_seen.get(sender, 0):
+            self.signals_seen[sender] = place
+            self.signal(number)
 
     def _on_open(self, viewer: viewers.Viewer, fields: dict[str, object]) -> None:
         if fields.get("verb") == "stop":

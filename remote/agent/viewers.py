@@ -83,6 +83,7 @@ class Viewers:
             pass
         if self.listener is not None:
             self.listener.close()
+            self.listener = None
         for viewer in self.all:
             viewer.sock.settimeout(5)
             try:
@@ -90,6 +91,7 @@ class Viewers:
             except OSError:
                 pass
             viewer.sock.close()
+        self.all.clear()
 
     def _accept(self) -> None:
         assert self.listener is not None

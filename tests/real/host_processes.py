@@ -57,10 +57,15 @@ def runs_folder(cli: Cli) -> Path:
     return Path(cli.environ["HEMMA_HOST_STATE_DIR"]) / "runs"
 
 
+def newest_run(cli: Cli) -> Path:
+    """The folder of the run that was made last (ids alone do not tell within a second)."""
+    return max(runs_folder(cli).glob("*/run.json"), key=lambda path: path.stat().st_mtime_ns).parent
+
+
 def status(cli: Cli, run_id: str | None = None) -> dict[str, Any]:
     """status.json of a run, by default of the newest; empty while there is none."""
     with contextlib.suppress(OSError, ValueError, IndexError):
-        folder = runs_folder(cli) / run_id if run_id else sorted(runs_folder(cli).iterdir())[-1]
+        folder = runs_folder(cli) / run_id if run_id else newest_run(cli)
         return cast("dict[str, Any]", json.loads((folder / "status.json").read_text()))
     return {}
 

@@ -7,8 +7,8 @@ ten batches make the hundred runs. What a command prints is random too (NULs, in
 from __future__ import annotations
 
 import random
+import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,20 +18,21 @@ import pytest
 
 from remote.loopback import LoopbackHost
 from tests.real.chaos_proxy import ChaosProxy
+from tests.real.host_processes import runs_folder
 from tests.support import Cli, EnvironFor, wait_until
 
 Make = Callable[[dict[str, str]], Cli]
 RUNS_A_BATCH = 10
-KEEPALIVE_S = 0.6
+KEEPALIVE_S = 1.0
 
 # What both sides can compute: pieces for stdout and stderr from a seed, and an exit code.
 PIECES = """
 import os, random, sys, time
 def pieces(seed):
     r = random.Random(seed)
-    for _ in range(r.randrange(20, 60)):
+    for _ in range(r.randrange(30, 60)):
         data = r.randbytes(r.choice((1, 10, 3000, 40000))) + bytes((0, 255, 10, 13, 128))
-        yield r.choice((1, 1, 2)), data, r.random() < 0.25, r.random() * 0.03
+        yield r.choice((1, 1, 2)), data, r.random() < 0.3, r.random() * 0.06
 def code(seed):
     return random.Random(seed + 1).randrange(0, 126)
 """
@@ -99,7 +100,7 @@ def stall(proxy: ChaosProxy, chance: random.Random) -> None:
     """Nothing moves for a while, shorter or longer than the keepalive."""
     time.sleep(chance.random() * 0.2)
     proxy.stall()
-    time.sleep(chance.choice((0.1, KEEPALIVE_S * 2)))
+    time.sleep(chance.choice((0.1, KEEPALIVE_S * 2.5)))
     proxy.resume()
 
 
@@ -124,9 +125,11 @@ def test_cut_connections_repeat_and_lose_no_byte(through: Cli, proxy: ChaosProxy
     chance = random.Random(f"{kind} {seed}")
     seeds = [chance.randrange(1 << 30) for _ in range(RUNS_A_BATCH)]
     wanted = [expected(seed) for seed in seeds]
-    connections, faults = proxy.connections, 0
+    faults, before = 0, len(list(runs_folder(through).iterdir()))
     with ThreadPoolExecutor(RUNS_A_BATCH) as pool:
         runs = [pool.submit(emit, through, seed) for seed in seeds]
+        if kind == "refuse":  # a host that refuses a first contact is simply not there
+            wait_until(lambda: len(list(runs_folder(through).iterdir())) == before + RUNS_A_BATCH)
         while faults < 4 and not all(run.done() for run in runs):
             FAULTS[kind](proxy, chance)
             faults += 1
@@ -135,7 +138,7 @@ def test_cut_connections_repeat_and_lose_no_byte(through: Cli, proxy: ChaosProxy
             assert (code, len(stdout), len(stderr)) == (wanted[number][0], *map(len, wanted[number][1:])), stderr[-300:]
             assert (stdout, stderr) == wanted[number][1:]
     assert faults
-    assert proxy.connections > connections, "no fault made a new connection necessary"
+    assert proxy.cuts or kind == "stall"
 
 
 # --- input -------------------------------------------------------------------------------------------------------
@@ -220,8 +223,6 @@ def test_a_reader_that_leaves_during_an_outage_still_ends_the_command(through: C
 
 
 def test_ctrl_c_during_an_outage_reaches_the_command(through: Cli, proxy: ChaosProxy) -> None:
-    import signal
-
     child = through.start("run", "-n", "--", "sh", "-c", "echo ready; exec sleep 100")
     assert child.stdout is not None
     assert child.stdout.read(6) == b"ready\n"
@@ -235,8 +236,6 @@ def test_ctrl_c_during_an_outage_reaches_the_command(through: Cli, proxy: ChaosP
 
 
 def test_a_person_can_always_leave_while_the_host_is_gone(through: Cli, proxy: ChaosProxy) -> None:
-    import signal
-
     child = through.start("run", "-n", "--lease", "1", "--", "sh", "-c", "echo ready; exec sleep 100")
     assert child.stdout is not None
     assert child.stdout.read(6) == b"ready\n"
@@ -261,26 +260,3 @@ def test_a_host_that_is_not_there_is_255_at_once(
     assert b"refused the connection" in done.stderr
     assert b"do " in done.stderr
     assert time.monotonic() - before < 10
-
-
-def test_many_clients_that_lose_their_broker_share_the_next(through: Cli, proxy: ChaosProxy) -> None:
-    from tests.real.host_processes import brokers
-
-    assert sys.executable
-    children = [through.start("run", "--shell", f"echo {n}; read line; echo $line") for n in range(12)]
-    for number, child in enumerate(children):
-        assert child.stdout is not None
-        wait_until(lambda child=child: child.stdout.read(1), 10)
-        del number
-    (broker,) = brokers(through)
-    import os
-    import signal
-
-    os.kill(broker, signal.SIGKILL)
-    for child in children:
-        assert child.stdin is not None
-        child.stdin.write(b"on\n")
-        child.stdin.close()
-    assert [child.wait(30) for child in children] == [0] * 12
-    assert all(child.stdout is not None and child.stdout.read().endswith(b"on\n") for child in children)
-    assert len(brokers(through)) == 1

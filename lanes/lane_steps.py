@@ -1,0 +1,133 @@
+"""The safe next commands for work of a lane (S9-R02, S9-R05): what a person, or an agent, can paste.
+
+Pure text: nothing here runs anything, and no command here discards anything (merge only; local copies go to the stash).
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from manifests.run import Lane
+
+# How a file of the work tree stands against its last commit. `asked`: it is only asked about.
+# `gone`: staged as new, and removed again before any commit.
+State = Literal["asked", "untracked", "added", "changed", "deleted", "conflicted", "gone"]
+_NOT_IN_A_COMMIT: tuple[State, ...] = ("asked", "untracked")
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One file to do something about: its name as commands take it (a folder's ends with a slash), and how it stands."""
+
+    name: str
+    state: State = "asked"
+
+
+def quoted(word: str) -> str:
+    """`word` for a POSIX shell with $'…' (bash, zsh, ksh): one word on one line, whatever bytes it holds."""
+    if word.isprintable():
+        return shlex.quote(word)
+    escapes = {"\\": "\\\\", "'": "\\'"}
+    letters = (escapes.get(c) or (c if c.isprintable() else _octal(c)) for c in word)
+    return f"$'{''.join(letters)}'"
+
+
+def first_step(lane: Lane, edit: Edit) -> str:
+    """The next safe command for one file."""
+    if edit.state == "conflicted":
+        return f"git mergetool -- {quoted(edit.name)}   (or leave the merge: git merge --abort)"
+    if edit.state == "gone":
+        return f"{_git([edit.name])} rm --cached -- {quoted(edit.name)}"
+    if lane == "local":
+        return _local([edit])[0]
+    if edit.state == "asked":
+        return "".join(_edits([edit]))
+    return _to_the_host(edit)
+
+
+def steps(lane: Lane, edits: Sequence[Edit]) -> tuple[str, ...]:
+    """All commands that bring these files of one lane into the history, in order; MESSAGE stands for your words.
+
+    Host-backed work goes to the host, is committed and pushed there, and comes back by a merge; what was edited here is
+    kept in the stash. Documents are committed here. An unfinished merge is finished first.
+    """
+    if not edits:
+        return ()
+    stuck = [edit for edit in edits if edit.state == "conflicted"]
+    if stuck:
+        return tuple(first_step(lane, edit) for edit in stuck)
+    if gone := [edit for edit in edits if edit.state == "gone"]:
+        rest = [edit for edit in edits if edit.state != "gone"]
+        return (*(first_step(lane, edit) for edit in gone), *steps(lane, rest))
+    return _local(edits) if lane == "local" else _hosted(lane, edits)
+
+
+def command_steps(lane: Lane, argv: Sequence[str]) -> tuple[str, ...]:
+    """How to start a command in its lane; nothing for Colab, where a slice starts it."""
+    text = " ".join(quoted(word) for word in argv)
+    already = argv[:2] == ["hemma", "run"] or argv[:1] == ["run-hemma"]
+    return (
+        {"hemma": (text if already else f"hemma run -- {text}",), "local": (text,), "colab": ()}[lane] if text else ()
+    )
+
+
+def shell_steps(lane: Lane, text: str) -> tuple[str, ...]:
+    """How to start a shell line in its lane."""
+    return {"hemma": (f"hemma run --shell {quoted(text)}",), "local": (text,), "colab": ()}[lane]
+
+
+def _local(edits: Sequence[Edit]) -> tuple[str, ...]:
+    names = [edit.name for edit in edits]
+    new = [edit.name for edit in edits if edit.state in _NOT_IN_A_COMMIT]
+    add = (f"{_git(new)} add -- {_names(new)}",) if new else ()
+    return (*add, f"{_git(names)} commit -m MESSAGE -- {_names(names)}", "hemma sync")
+
+
+def _hosted(lane: Lane, edits: Sequence[Edit]) -> tuple[str, ...]:
+    check = tuple(_check(edit) for edit in edits if lane == "colab" and edit.state != "deleted")
+    on_host = ("hemma commit -m MESSAGE", "hemma push")
+    if all(edit.state == "asked" for edit in edits):
+        return (*_edits(edits), *check, *on_host, "hemma sync")
+    names = [edit.name for edit in edits]
+    moved = tuple(_to_the_host(edit) for edit in edits)
+    aside = f"{_git(names)} stash push --include-untracked -m 'now on the host' -- {_names(names)}"
+    return (*check, *moved, *on_host, aside, "hemma sync")
+
+
+def _to_the_host(edit: Edit) -> str:
+    if edit.state in ("untracked", "added"):
+        return f"hemma put {_operand(edit.name)}"
+    # A text conversion for notebooks, or somebody's own diff program, would make the patch unusable.
+    git, name = _git([edit.name]), quoted(edit.name)
+    return f"{git} diff --binary --no-textconv --no-ext-diff HEAD -- {name} | hemma apply -"
+
+
+def _edits(edits: Sequence[Edit]) -> tuple[str, ...]:
+    # A folder cannot be opened; the files in it are asked about one by one.
+    return tuple(f"hemma edit {_operand(edit.name)}" for edit in edits if not edit.name.endswith("/"))
+
+
+def _check(edit: Edit) -> str:
+    return f"hemma notebook check {_operand(edit.name)}"
+
+
+def _operand(name: str) -> str:
+    return f"-- {quoted(name)}" if name.startswith("-") else quoted(name)
+
+
+def _names(names: Sequence[str]) -> str:
+    return " ".join(quoted(name) for name in names)
+
+
+def _git(names: Sequence[str]) -> str:
+    """`git`, told to take names as they are where one of them would be a pattern to it (`*.md`, `:top`)."""
+    return "git --literal-pathspecs" if any(set(name) & set("*?[\\:") for name in names) else "git"
+
+
+def _octal(character: str) -> str:
+    # Bytes that are no UTF-8 come as lone surrogates from dc80 to dcff; any other one has no byte of its own.
+    handler = "surrogateescape" if "\udc80" <= character <= "\udcff" else "surrogatepass"
+    return "".join(f"\\{byte:03o}" for byte in character.encode("utf-8", handler))

@@ -1,0 +1,126 @@
+"""Much output, many commands: nothing is lost, and no process grows with what passes through it."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import resource
+import signal
+import subprocess
+import time
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.real.host_processes import brokers, newest_run, the_agent, wait_for_state
+from tests.real.test_run_reliability import own, own_sshd  # noqa: F401 - fixtures
+from tests.support import Cli, wait_until
+
+GIB = 1 << 30
+MAX_MEMORY_KB = 80 * 1024
+
+
+def peak_kb(pid: int) -> int:
+    """The most memory this process ever had resident."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(found[1]) if found else 0
+
+
+def test_a_gigabyte_arrives_whole_and_no_process_grows(own: Cli, own_sshd: object, tmp_path: Path) -> None:  # noqa: F811
+    line = f"head -c {GIB} /dev/zero; read line; exit 3"
+    child = own.start("run", "--shell", line)
+    assert child.stdout is not None
+    assert child.stdin is not None
+    seen, count = memoryview(bytearray(1 << 20)), 0
+    zeros = bytes(1 << 20)
+    while count < GIB:
+        size = child.stdout.readinto(seen)  # type: ignore[attr-defined]
+        assert size, f"ended after {count} bytes"
+        assert seen[:size] == zeros[:size]
+        count += size
+    told = wait_for_state(own, "running")
+    involved = {
+        "client": child.pid,
+        "broker": brokers(own)[0],
+        "agent": the_agent(own_sshd),  # type: ignore[arg-type]
+        "supervisor": told["supervisor"]["pid"],
+    }
+    peaks = {name: peak_kb(pid) for name, pid in involved.items()}
+    child.stdin.close()
+    assert (child.stdout.read(), child.wait(30), count) == (b"", 3, GIB)
+    assert {name: peak for name, peak in peaks.items() if not 0 < peak < MAX_MEMORY_KB} == {}
+    (newest_run(own) / "logs/stdout.log").unlink()
+
+
+def test_a_reader_that_stops_holds_the_command_back(own: Cli) -> None:  # noqa: F811
+    """Without end the host's disk would fill with what nobody reads: the command waits, as on any full pipe."""
+    child = own.start("run", "-n", "--", "cat", "/dev/zero")
+    wait_for_state(own, "running")
+    spool = newest_run(own) / "logs/stdout.log"
+
+    def stands() -> bool:
+        before = spool.stat().st_size
+        time.sleep(0.5)
+        return 0 < before == spool.stat().st_size
+
+    wait_until(stands, 20, "a command that waits")
+    assert spool.stat().st_size < 256 << 20
+    child.terminate()
+    assert child.stdout is not None
+    while child.stdout.read(1 << 20):
+        pass
+    assert child.wait(20) == 143
+
+
+def test_fifty_commands_at_once_keep_their_streams_apart(hemma: Cli) -> None:
+    def one(number: int) -> tuple[int, bytes, bytes]:
+        data = random.Random(number).randbytes(20_000)
+        line = f"cat; echo {number} >&2; exit {number}"
+        done = hemma("run", "--shell", line, stdin=data, timeout_s=60)
+        return done.returncode, done.stdout, done.stderr
+
+    with ThreadPoolExecutor(50) as pool:
+        ends = list(pool.map(one, range(50)))
+    wanted = [(number, random.Random(number).randbytes(20_000), f"{number}\n".encode()) for number in range(50)]
+    assert ends == wanted
+
+
+def test_fifty_commands_at_once_from_nothing_share_one_broker(own: Cli) -> None:  # noqa: F811
+    """Fifty clients that find no broker, and a host that has never seen the agent."""
+    (broker,) = brokers(own)
+    os.kill(broker, signal.SIGTERM)
+    wait_until(lambda: not brokers(own), 10)
+    with ThreadPoolExecutor(50) as pool:
+        ends = list(pool.map(lambda number: own("run", "-n", "--", "echo", str(number), timeout_s=60).stdout, range(50)))
+    assert ends == [f"{number}\n".encode() for number in range(50)]
+    assert len(brokers(own)) == 1
+
+
+def test_clients_that_lose_their_broker_share_the_next(own: Cli) -> None:  # noqa: F811
+    children = [own.start("run", "--shell", f"echo {n}; read line; echo $line; exit {n}") for n in range(12)]
+    for child in children:
+        assert child.stdout is not None
+        assert child.stdout.read(1)
+    (broker,) = brokers(own)
+    os.kill(broker, signal.SIGKILL)
+    ends = [child.communicate(b"on\n", timeout=40)[0].endswith(b"on\n") for child in children]
+    assert ([child.returncode for child in children], ends) == (list(range(12)), [True] * 12)
+    assert len(brokers(own)) == 1
+
+
+def test_input_larger_than_memory_budgets_flows_through(own: Cli) -> None:  # noqa: F811
+    size = 200 << 20
+    argv = own.argv("run", "--", "wc", "-c")
+    source = subprocess.Popen(["head", "-c", str(size), "/dev/zero"], stdout=subprocess.PIPE)
+    done = subprocess.run(argv, stdin=source.stdout, env=own.environ, capture_output=True, timeout=60, check=False)
+    assert source.stdout is not None
+    source.stdout.close()
+    assert source.wait() == 0
+    assert int(done.stdout) == size
+    assert peak_kb(brokers(own)[0]) < MAX_MEMORY_KB
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 300 * 1024
+
+
