@@ -24,7 +24,7 @@ def merge_text(base: str, ours: str, theirs: str) -> MergedText:
     conflicts = 0
     # Ends of lines stand between lines: whether the last one has an end is then one more line, not another last line.
     for b, o, t in _regions(base.split("\n"), ours.split("\n"), theirs.split("\n")):
-        if o == t or t == b:
+        if t in (o, b):
             made += o
         elif o == b:
             made += t

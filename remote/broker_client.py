@@ -110,6 +110,7 @@ def connect(may_start: bool = True) -> socket.socket | None:
 
 
 def open_socket(path: str) -> socket.socket | None:
+    """A connection to the broker that listens on this socket, or None when none does any more."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.connect(path)

@@ -150,7 +150,7 @@ def _receive(spec: dict[str, Any], path: str, file: IO[bytes], progress: Progres
 
 def _place(first: dict[str, Any], temporary: str, target: str, keep_in: str | None) -> Transferred:
     before = os.stat(target) if os.path.exists(target) else None
-    if before is not None and _digest_of(target) == first["digest"]:
+    if before is not None and digest_of(target) == first["digest"]:
         return Transferred(first["path"], first["size"], first["digest"], is_changed=False)
     os.chmod(temporary, stat.S_IMODE(before.st_mode) if before is not None else int(first["mode"]) & ~_umask())
     kept = _keep(target, keep_in) if before is not None and keep_in else None
@@ -178,7 +178,8 @@ def _keep(target: str, folder: str) -> str:
     return kept
 
 
-def _digest_of(path: str) -> str:
+def digest_of(path: str) -> str:
+    """The sha256 of a local file, in hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

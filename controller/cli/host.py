@@ -11,6 +11,7 @@ from rich.table import Table
 
 from controller.flows import host as flow
 from controller.flows import hosts_file
+from controller.flows.host_paths import on_host
 from controller.reports import console
 from controller.settings import explain, read_files
 from lanes.doctor import Finding, is_fit, summary
@@ -35,10 +36,10 @@ def add(
 ) -> None:
     """Add a host to your config.toml.
 
-    Example: hemma host add gpu gpu-box --root ~/work/repo --default
+    Example: hemma host add gpu gpu-box --root '~/work/repo' --default
     """
     path = os.path.abspath(os.path.expanduser(ssh_config)) if ssh_config else None
-    given = {"ssh": ssh, "root": root, "python": python, "ssh_config": path}
+    given = {"ssh": ssh, "root": on_host(root), "python": python, "ssh_config": path}
     fields = {key: value for key, value in given.items() if value is not None}
     _say_changes(hosts_file.add(hosts_file.config_path(), name, fields, default=default, force=force))
     console.out().print(f"next: hemma host check {name}", style="dim", markup=False)

@@ -10,6 +10,7 @@ import typer
 
 from controller.flows import hosts_file
 from controller.flows import init as flow
+from controller.flows.host_paths import on_host
 from controller.reports import console
 from manifests.errors import UsageError
 
@@ -25,7 +26,7 @@ def init(
 ) -> None:
     """Write [tool.hemma] and the run-hemma script into this repository's pyproject.toml.
 
-    Example: hemma init --host gpu-box --root ~/work/repo
+    Example: hemma init --host gpu-box --root '~/work/repo'
 
     Running it again changes nothing. Exit codes: 0 done, 2 the request or the file cannot be read.
     """
@@ -58,7 +59,7 @@ def _completed(wanted: flow.Wanted, text: str | None, path: str) -> flow.Wanted:
     """What was asked for, with host and root from the file or the config, from a person at a terminal, or refused."""
     said = flow.present(text, path)
     default = hosts_file.read(hosts_file.config_path())[1].default_host
-    host, root = wanted.host, wanted.root
+    host, root = wanted.host, on_host(wanted.root)
     if host is None and said.host is None:
         host = _ask("ssh alias of the host", default) if _is_interactive() else None
         if host is None and default is None:
@@ -66,7 +67,9 @@ def _completed(wanted: flow.Wanted, text: str | None, path: str) -> flow.Wanted:
     if root is None and said.root is None:
         usual = f"~/work/{os.path.basename(os.path.dirname(path))}"
         if not _is_interactive():
-            raise UsageError("no root is given: the repository's path on the host", remedy=f"hemma init --root {usual}")
+            raise UsageError(
+                "no root is given: the repository's path on the host", remedy=f"hemma init --root '{usual}'"
+            )
         root = _ask("path of the repository on the host", usual)
     return flow.Wanted(host, root, wanted.env, wanted.lanes)
 

@@ -106,8 +106,8 @@ def exit_code_of(end: dict[str, Any], run_id: str) -> int:
     state = run_state.judge(run_state.end_facts(end))
     # Whoever follows a run hears "finished" or has lost it: no other word at its end may pass for success.
     reason = state.reason or "its supervisor ended without a word"
-    mend = "end the command: hemma stop" if state.command_alive else "what it wrote until then: hemma logs"
-    raise Unreachable(f"run {run_id} was lost: {reason}", remedy=f"{mend} {run_id}", code="run-lost")
+    mend = f"hemma logs {run_id}" + (f"; end the command: hemma stop {run_id}" if state.command_alive else "")
+    raise Unreachable(f"run {run_id} was lost: {reason}", remedy=f"what it wrote until then: {mend}", code="run-lost")
 
 
 @contextmanager

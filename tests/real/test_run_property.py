@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from controller.flows import run as flow
 from remote.host import target_of
 from remote.session import Session
-from tests.support import EnvironFor, RepositoryOnHost
+from tests.support import Cli
 
 # Whatever execve takes: bytes without NUL, decoded as Python decodes its own command line.
 raw_words = st.binary(max_size=200).map(lambda raw: os.fsdecode(raw.replace(b"\0", b"")))
@@ -49,10 +49,11 @@ def run(environ: dict[str, str], argv: list[str], **options: Any) -> Collected:
 
 
 @pytest.fixture
-def environ(settings_env: EnvironFor, repo_on_host: RepositoryOnHost) -> dict[str, str]:
-    found = settings_env()
-    os.environ.update(found)
-    return found
+def environ(hemma: Cli) -> dict[str, str]:
+    """The environment of this process is the CLI's, whose broker was started by the CLI and is no child of ours."""
+    assert hemma("run", "--", "true").returncode == 0
+    os.environ.update(hemma.environ)
+    return hemma.environ
 
 
 # The environment is set once for all examples of a test, and put back after it: that is what is wanted here.
