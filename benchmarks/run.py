@@ -8,6 +8,7 @@ Needs OpenSSH's sshd; it starts one of its own. What the figures mean, and what 
 from __future__ import annotations
 
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -250,6 +251,7 @@ def peak_mb(pid: int) -> float:
 def main() -> int:
     """Measure and show; returns 0 when every target holds, else 1 (--quick: always 0)."""
     options = table.arguments(__doc__ or "")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # `timeout` ends us so, and the host must not stay
     stage = Stage()
     try:
         rows = measure(stage, QUICK if options.quick else Counts())

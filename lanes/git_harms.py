@@ -63,7 +63,7 @@ FORGETS_REMOTE = Harm(
 )
 PRUNES = Harm(KEEP_OBJECTS, "deletes objects that could still be brought back", ("git gc --no-prune",))
 MIRRORS = Harm(KEEP_REFS, "makes every later fetch or push overwrite refs", ("git remote add <name> <url>",))
-HIDES = Harm(PLAIN_SIGHT, "hides which command runs", ("git <command> <arguments>",))
+HIDES = Harm(PLAIN_SIGHT, "hides what is to be done", ("git <command> <arguments>",))
 HIDES_UPDATES = Harm(PLAIN_SIGHT, "reads what to do from its input, unseen", ("git update-ref <ref> <new> <old>",))
 UNGUARDS = Harm(
     PLAIN_SIGHT,

@@ -15,7 +15,8 @@ from manifests.run import Lane
 # How a file of the work tree stands against its last commit. `asked`: it is only asked about.
 # `gone`: staged as new, and removed again before any commit.
 State = Literal["asked", "untracked", "added", "changed", "deleted", "conflicted", "gone"]
-_NOT_IN_A_COMMIT: tuple[State, ...] = ("asked", "untracked")
+_NOT_IN_INDEX: tuple[State, ...] = ("asked", "untracked")
+_NOT_IN_HEAD: tuple[State, ...] = ("untracked", "added")
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,16 @@ def steps(lane: Lane, edits: Sequence[Edit]) -> tuple[str, ...]:
     return _local(edits) if lane == "local" else _hosted(lane, edits)
 
 
+def revision_steps(lane: Lane, names: Sequence[str], revision: str) -> tuple[str, ...]:
+    """The commands that bring what differs from `revision` (or within A..B) in these files to where it belongs.
+
+    It may be committed here already, so nothing is put aside: the host's commit and ours meet in a merge.
+    """
+    if lane == "local":
+        return ("hemma sync",)
+    return (_patch(names, revision), "hemma commit -m MESSAGE", "hemma push", "hemma sync")
+
+
 def command_steps(lane: Lane, argv: Sequence[str]) -> tuple[str, ...]:
     """How to start a command in its lane; nothing for Colab, where a slice starts it."""
     text = " ".join(quoted(word) for word in argv)
@@ -81,7 +92,7 @@ def shell_steps(lane: Lane, text: str) -> tuple[str, ...]:
 
 def _local(edits: Sequence[Edit]) -> tuple[str, ...]:
     names = [edit.name for edit in edits]
-    new = [edit.name for edit in edits if edit.state in _NOT_IN_A_COMMIT]
+    new = [edit.name for edit in edits if edit.state in _NOT_IN_INDEX]
     add = (f"{_git(new)} add -- {_names(new)}",) if new else ()
     return (*add, f"{_git(names)} commit -m MESSAGE -- {_names(names)}", "hemma sync")
 
@@ -91,18 +102,22 @@ def _hosted(lane: Lane, edits: Sequence[Edit]) -> tuple[str, ...]:
     on_host = ("hemma commit -m MESSAGE", "hemma push")
     if all(edit.state == "asked" for edit in edits):
         return (*_edits(edits), *check, *on_host, "hemma sync")
+    new = [edit.name for edit in edits if edit.state in _NOT_IN_HEAD]
+    old = [edit.name for edit in edits if edit.state not in _NOT_IN_HEAD]
+    moved = (*(f"hemma put {_operand(name)}" for name in new), *((_patch(old, "HEAD"),) if old else ()))
     names = [edit.name for edit in edits]
-    moved = tuple(_to_the_host(edit) for edit in edits)
     aside = f"{_git(names)} stash push --include-untracked -m 'now on the host' -- {_names(names)}"
     return (*check, *moved, *on_host, aside, "hemma sync")
 
 
 def _to_the_host(edit: Edit) -> str:
-    if edit.state in ("untracked", "added"):
-        return f"hemma put {_operand(edit.name)}"
+    return f"hemma put {_operand(edit.name)}" if edit.state in _NOT_IN_HEAD else _patch([edit.name], "HEAD")
+
+
+def _patch(names: Sequence[str], revision: str) -> str:
     # A text conversion for notebooks, or somebody's own diff program, would make the patch unusable.
-    git, name = _git([edit.name]), quoted(edit.name)
-    return f"{git} diff --binary --no-textconv --no-ext-diff HEAD -- {name} | hemma apply -"
+    how = "--binary --no-textconv --no-ext-diff"
+    return f"{_git(names)} diff {how} {quoted(revision)} -- {_names(names)} | hemma apply -"
 
 
 def _edits(edits: Sequence[Edit]) -> tuple[str, ...]:

@@ -108,9 +108,9 @@ def _replaced(line: str) -> tuple[str, Found] | None:
     if text.startswith("%"):
         return _magic(indent, text.lstrip("%").strip())
     if assigned := _ASSIGNED.match(line):
-        python, found = ("", [("shell", assigned[4].strip())]) if assigned[3] == "!" else _magic("", assigned[4].strip())
-        value = "None" if python in {"", "pass"} else python
-        return f"{assigned[1]}{assigned[2]} = {value}", found
+        shell: Found = [("shell", assigned[4].strip())]
+        python, found = ("", shell) if assigned[3] == "!" else _magic("", assigned[4].strip())
+        return f"{assigned[1]}{assigned[2]} = {'None' if python in {'', 'pass'} else python}", found
     return (f"{indent}pass", []) if _HELP.match(line) else None
 
 

@@ -22,7 +22,20 @@ _INSTALLS: dict[str, set[str]] = {
     "pdm": {"install", "sync", "add", "list"}, "pip": {"install", "uninstall", "list", "show", "freeze", "check"},
     "poetry": {"install", "sync", "add"}, "uv": {"pip", "sync", "venv", "add", "tool", "python"},
 }  # fmt: skip
-_GIT = {"branch", "checkout", "clone", "fetch", "lfs", "log", "pull", "rev-parse", "show", "status", "submodule", "switch"}
+_GIT = {
+    "branch",
+    "checkout",
+    "clone",
+    "fetch",
+    "lfs",
+    "log",
+    "pull",
+    "rev-parse",
+    "show",
+    "status",
+    "submodule",
+    "switch",
+}
 _GIT_NEVER = {"--force", "-f", "--rebase", "-r", "--hard"}
 _BEFORE = {"command", "env", "exec", "nohup", "sudo", "time"}
 _SURFACES = {"hemma", "run-hemma", "just", "make"}
@@ -177,7 +190,9 @@ def _judge_python(arguments: list[str]) -> Fault | None:
     if rest[:1] == ["-m"] and len(rest) > 1:
         return _judge_module(rest[1], rest[2:])
     if not rest:
-        return None if {"--version", "-V", "-VV"} & set(arguments) else ("command", "python reads its code from the cell")
+        return (
+            None if {"--version", "-V", "-VV"} & set(arguments) else ("command", "python reads its code from the cell")
+        )
     if rest[0] in {"-c", "-", "-m"}:
         return "command", "python runs code that lives in the cell"
     is_script = rest[0].endswith(".py") and _SCRIPT.match(rest[0])

@@ -166,6 +166,13 @@ DEFAULT_RULES: tuple[Rule, ...] = (
         _NO_RUN,
     ),
     Rule(
+        "manifests",
+        "hemma",
+        "path",
+        ("manifests/",),
+        "a manifest is committed on the host: runs and slices start there",
+    ),
+    Rule(
         "artifacts",
         "hemma",
         "path",
@@ -183,7 +190,7 @@ DEFAULT_RULES: tuple[Rule, ...] = (
         "path",
         (
             *("src/", "tests/", "test/", "training/", "scripts/", "script/", "bin/", "configs/", "config/", "conf/"),
-            *("manifests/", "experiments/", "benchmarks/", "recipes/", "Makefile", "justfile"),
+            *("experiments/", "benchmarks/", "recipes/", "Makefile", "justfile"),
             *("*.py", "*.pyi", "*.pyx", "*.sh", "*.bash", "*.sbatch", "*.slurm", "*.sql"),
             *("*.c", "*.h", "*.cc", "*.cpp", "*.hpp", "*.cu", "*.cuh", "*.rs", "*.go", "*.js", "*.ts"),
             *("*.yaml", "*.yml", "*.toml", "*.json", "*.cfg", "*.ini", "*.jinja", "*.j2"),

@@ -13,7 +13,9 @@ from controller.settings import Resolved, explain, read_files
 
 
 def config(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Show the settings that hold in this folder, and which file or variable each came from.
+    """Show the settings that hold in this folder.
+
+    And which file or variable each comes from.
 
     Example: hemma config
 
@@ -28,7 +30,7 @@ def config(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     for key, row in rows.items():
         value = "-" if row["value"] is None else str(row["value"])
         table.add_row(*(console.plain(text) for text in (key, value, row["from"])))
-    console.out().print(table)
+    console.show_table(table)
     for key in resolved.ignored:
         console.line(console.err(), "warn", f"unknown key, ignored: {key}")
 

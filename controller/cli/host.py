@@ -62,7 +62,7 @@ def list_hosts(as_json: Json = False) -> None:
     for row in rows:
         cells = ["*" if row["default"] else "", row["name"], row["ssh"], row["root"] or "-"]
         table.add_row(*(console.plain(str(cell)) for cell in cells))
-    console.out().print(table)
+    console.show_table(table)
 
 
 @app.command()
@@ -170,5 +170,5 @@ def _show(host: HostSettings, findings: list[Finding]) -> None:
             fact.append_text(console.plain("\ndo  ", style="bold")).append_text(console.plain(finding.mend))
         table.add_row(console.word(finding.level), console.plain(finding.name), fact)
     out = console.out()
-    out.print(table)
+    console.show_table(table)
     console.line(out, "ok" if is_fit(findings) else "failed", summary(findings))

@@ -24,7 +24,9 @@ def init(
     lane: Annotated[list[str] | None, typer.Option(help="Where a path's edits belong.", metavar="GLOB=LANE")] = None,
     force: Annotated[bool, typer.Option("--force", help="Change keys that say something else.")] = False,
 ) -> None:
-    """Write [tool.hemma] and the run-hemma script into this repository's pyproject.toml.
+    """Write [tool.hemma] into pyproject.toml.
+
+    And the run-hemma script of PDM. What is there already stays.
 
     Example: hemma init --host gpu-box --root '~/work/repo'
 

@@ -41,7 +41,12 @@ def show() -> int:
 
 
 def _words() -> Any:
-    return Annotated[list[str] | None, typer.Argument(metavar="[--] COMMAND [ARGS]...", show_default=False)]
+    return Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="COMMAND", help="The command and its arguments; `--` may stand before it.", show_default=False
+        ),
+    ]
 
 
 def _parameter(option: Option) -> inspect.Parameter:

@@ -29,9 +29,15 @@ def _complete(incomplete: str) -> list[str]:
     return ["last", *(run_id for run_id in reversed(found) if run_id.startswith(incomplete))]
 
 
-Run = Annotated[str, typer.Argument(help="Run id, an end or beginning of it, or `last`.", autocompletion=_complete)]
-Runs = Annotated[list[str], typer.Argument(help="Run ids, ends of them, or `last`.", autocompletion=_complete)]
-OnHost = Annotated[str | None, typer.Option("--host", "-H", help="Another host than the repository's own.")]
+Run = Annotated[
+    str, typer.Argument(metavar="RUN", help="Run id, an end or beginning of it, or `last`.", autocompletion=_complete)
+]
+Runs = Annotated[
+    list[str], typer.Argument(metavar="RUN...", help="Run ids, ends of them, or `last`.", autocompletion=_complete)
+]
+OnHost = Annotated[
+    str | None, typer.Option("--host", "-H", metavar="NAME", help="Another host than the repository's own.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 
 
@@ -60,7 +66,7 @@ def ps(
         table.add_column(column, no_wrap=column != "COMMAND", overflow="ellipsis")
     for run in found:
         table.add_row(*_cells(run))
-    console.out().print(table)
+    console.show_table(table)
     if not found:
         console.err().print("no live run; ended ones: hemma ps --all" if not is_all else "no run yet")
 
@@ -91,7 +97,9 @@ def logs(
     ] = None,
     host: OnHost = None,
 ) -> None:
-    """Print what a run wrote: its stdout to stdout, its stderr to stderr, byte for byte. Harmless to the run.
+    """Print what a run wrote, byte for byte.
+
+    Its stdout goes to stdout, its stderr to stderr. Harmless to the run; Ctrl-C ends the reading only.
 
     Example: hemma logs -f last
     """
@@ -111,7 +119,9 @@ def _follow_quietly(reading: Any) -> None:
 
 
 def attach(run: Run, *, host: OnHost = None) -> None:
-    """Be the client of a run again: its whole output, our stdin and Ctrl-C, its exit code.
+    """Be the client of a run again.
+
+    Its whole output from the beginning, our stdin and Ctrl-C, its exit code.
 
     Example: hemma attach last
     """
@@ -144,7 +154,9 @@ def stop(
     host: OnHost = None,
     as_json: AsJson = False,
 ) -> None:
-    """End runs: SIGTERM to the whole process group, SIGKILL when that was not enough.
+    """End runs.
+
+    SIGTERM to the whole process group, SIGKILL when that was not enough.
 
     Example: hemma stop last
     """
@@ -169,7 +181,9 @@ def prune(
     host: OnHost = None,
     as_json: AsJson = False,
 ) -> None:
-    """Remove old runs on the host, by age and by size; never a live one.
+    """Remove old runs on the host, never a live one.
+
+    By age and by size. The same is done once a day for hosts in use.
 
     Example: hemma prune --dry-run --days 3
     """

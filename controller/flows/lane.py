@@ -16,13 +16,14 @@ from lanes.classification import (
     NO_FACTS,
     Decision,
     Facts,
+    Group,
     change_of,
     classify_command,
     classify_manifest,
     classify_path,
     classify_shell,
 )
-from lanes.lane_steps import Edit, command_steps, first_step, shell_steps, steps
+from lanes.lane_steps import Edit, command_steps, first_step, revision_steps, shell_steps, steps
 from lanes.rules import Rule, rules_from
 from manifests.errors import UsageError
 
@@ -96,7 +97,10 @@ def of_revision(where: Ground, revision: str) -> Report:
     """The lanes of what differs from `revision` (or within A..B). Raises UsageError, NotARepository."""
     top = work_tree.top(where.start)
     names = [os.path.relpath(os.path.join(top, path), where.start) for path in work_tree.changed_since(top, revision)]
-    return _report(where, [(name, Edit(name), "", os.path.join(where.start, name)) for name in names])
+    change = change_of(_decision(where, name, os.path.join(where.start, name)) for name in names)
+    answers = (Answer(each, step=revision_steps(each.lane, [each.subject], revision)[0]) for each in change.decisions)
+    parts = (_part(group, revision_steps(group.lane, _subjects(group), revision)) for group in change.groups)
+    return Report(change.lane, tuple(answers), tuple(parts))
 
 
 def of_work_tree(where: Ground) -> Report:
@@ -164,12 +168,16 @@ def _report(where: Ground, asked: Sequence[tuple[str, Edit, str, str]]) -> Repor
     answers = [
         Answer(each, letters[each.subject], first_step(each.lane, edits[each.subject])) for each in change.decisions
     ]
-    parts: list[Part] = []
-    for group in change.groups:
-        names = tuple(each.subject for each in group.decisions)
-        todo = steps(group.lane, [edits[name] for name in names])
-        parts.append(Part(group.lane, group.owner, group.commits, names, todo))
+    parts = (_part(group, steps(group.lane, [edits[name] for name in _subjects(group)])) for group in change.groups)
     return Report(change.lane, tuple(answers), tuple(parts))
+
+
+def _part(group: Group, todo: tuple[str, ...]) -> Part:
+    return Part(group.lane, group.owner, group.commits, _subjects(group), todo)
+
+
+def _subjects(group: Group) -> tuple[str, ...]:
+    return tuple(each.subject for each in group.decisions)
 
 
 def _decision(where: Ground, name: str, path: str) -> Decision:

@@ -9,6 +9,7 @@ import json
 import sys
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from manifests.errors import HemmaError, HostKeyChanged, HostKeyUnknown, NeedsPerson, UsageError
@@ -52,6 +53,14 @@ def plain(text: str, style: str = "") -> Text:
 def word(verdict: str) -> Text:
     """A verdict word in its colour."""
     return Text(verdict, style=STYLES.get(verdict, ""))
+
+
+def show_table(table: Table) -> None:
+    """Print a table of results; no line ends in the spaces that pad its last column."""
+    console = out()
+    with console.capture() as captured:
+        console.print(table)
+    sys.stdout.write("".join(text.rstrip() + "\n" for text in captured.get().splitlines()))
 
 
 def line(console: Console, verdict: str, text: str) -> None:

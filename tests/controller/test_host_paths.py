@@ -12,7 +12,7 @@ from controller.flows.host_paths import on_host
     [
         ("/Users/me/work/x", "~/work/x"),
         ("/Users/me", "~"),
-        ("/Users/meg/x", "/Users/meg/x"),
+        ("/Users/me-too/x", "/Users/me-too/x"),
         ("~/x", "~/x"),
         ("/data", "/data"),
     ],

@@ -14,6 +14,7 @@ import termios
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,7 @@ class Terminal:
 
     child: subprocess.Popen[bytes]
     master: int
+    before: list[Any]
     seen: bytes = b""
 
     def type(self, keys: bytes) -> None:
@@ -84,11 +86,12 @@ def on_terminal(hemma: Cli) -> Iterator[Start]:
             os.setsid()
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
+        before = termios.tcgetattr(slave)
         streams = dict.fromkeys(("stdin", "stdout", "stderr"), slave)
         child = hemma.start(*arguments, **streams, preexec_fn=own_terminal, env={"TERM": "xterm-256color"})
         os.close(slave)
         opened.append(master)
-        return Terminal(child, master)
+        return Terminal(child, master, before)
 
     yield start
     hemma.end()
@@ -145,13 +148,12 @@ def test_every_key_goes_to_the_program_and_comes_back_once(on_terminal: Start) -
 
 def test_the_terminal_is_as_it_was_afterwards(on_terminal: Start) -> None:
     terminal = on_terminal("run", "--pty", "--shell", "echo ready; read line")
-    before = termios.tcgetattr(terminal.master)
     terminal.expect(rb"ready")
     during = termios.tcgetattr(terminal.master)
     terminal.type(b"\r")
     assert terminal.wait() == 0
-    assert during != before
-    assert termios.tcgetattr(terminal.master) == before
+    assert during != terminal.before
+    assert termios.tcgetattr(terminal.master) == terminal.before
 
 
 def test_a_reader_that_leaves_ends_a_program_on_a_pty(hemma: Cli) -> None:

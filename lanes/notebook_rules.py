@@ -1,0 +1,113 @@
+"""Is this notebook thin? It may install, define paths and invoke committed commands; logic lives in the repository (S18-R01).
+
+Code cells are read as Python with `ast`, after IPython's commands are taken out. A statement is allowed because it is one of few
+known forms, so new ways to hide logic in a cell are found without a rule of their own. S9-R12, S9-R35, S18-R04, S18-R08.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+from lanes.notebook_code import take_apart
+from lanes.notebook_commands import Fault, judge
+from lanes.notebook_format import BrokenNotebook, Cell, Raw, read, sections
+from lanes.notebook_python import judge_python
+from lanes.notebook_secrets import secrets_in
+
+# rule -> what mends a finding of it
+MENDS = {
+    "function": "move it into a committed module and call that: !python -m PACKAGE.MODULE",
+    "class": "move it into a committed module and call that: !python -m PACKAGE.MODULE",
+    "row-selection": "choose rows in a committed preprocessing module: !python -m PACKAGE.MODULE",
+    "archive-resolution": "let a committed command find, fetch and open archives: !python -m PACKAGE.MODULE",
+    "training-loop": "train with a committed command: !hemma train MANIFEST",
+    "logic": "move it into a committed module; a cell installs, defines paths, or invokes a committed command",
+    "command": "commit it as a module or script, then: !python -m PACKAGE.MODULE",
+    "secret": "revoke it, then read it by name: userdata.get('NAME') in Colab, os.environ elsewhere",
+    "conflict": "choose between the two versions and delete the markers",
+    "language": "run a committed command from a Python notebook",
+    "unreadable": "mend the syntax of the cell",
+    "broken": "git log --oneline -- FILE, and restore a version that opens",
+}
+_MARKER = re.compile(r"^`?(?:<{7} |>{7} |={7}`?$)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that does not belong into a thin notebook: where (cell from 0, its section, line from 1), what, and the mend."""
+
+    index: int | None
+    heading: str
+    line: int | None
+    rule: str
+    fact: str
+    mend: str
+
+
+def check_thin(notebook: Raw) -> list[Finding]:
+    """Everything in a notebook that S18-R01 does not allow, in the order of the cells; empty when it is thin. Never raises."""
+    try:
+        found = read(notebook)
+    except BrokenNotebook as error:
+        return [Finding(None, "", None, "broken", str(error), MENDS["broken"])]
+    language = found.language()
+    is_python = "python" in language
+    faults: list[Finding] = []
+    for index, (cell, heading) in enumerate(zip(found.cells, sections(found.cells), strict=True)):
+        each = list(_in_any_cell(cell))
+        if cell.cell_type == "code":
+            each += _in_code(cell.source) if is_python else _in_other_code(cell.source, language)
+        faults += (Finding(index, heading, line, *fault, MENDS[fault[0]]) for line, fault in sorted(each, key=_by_line))
+    return faults
+
+
+def _by_line(found: tuple[int | None, Fault]) -> tuple[int, Fault]:
+    return found[0] or 0, found[1]
+
+
+def _in_any_cell(cell: Cell) -> Iterator[tuple[int | None, Fault]]:
+    for line, what in secrets_in(cell.source):
+        yield line, ("secret", f"holds what looks like {what}")
+    shown = {what for output in cell.outputs for text in _texts(output) for _, what in secrets_in(text)}
+    for what in sorted(shown):
+        yield None, ("secret", f"its output shows what looks like {what}")
+    if mark := _MARKER.search(cell.source):
+        yield cell.source.count("\n", 0, mark.start()) + 1, ("conflict", "holds conflict markers of a merge")
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every string in a JSON value; images in base64 are not text."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in cast("list[object]", value):
+            yield from _texts(item)
+    elif isinstance(value, dict):
+        for key, item in cast("dict[str, object]", value).items():
+            if not key.startswith("image/"):
+                yield from _texts(item)
+
+
+def _in_other_code(source: str, language: str) -> Iterator[tuple[int | None, Fault]]:
+    if source.strip():
+        yield 1, ("language", f"is written in {language[:40]}, of which nothing else can be checked")
+
+
+def _in_code(source: str) -> Iterator[tuple[int | None, Fault]]:
+    code = take_apart(source)
+    for command in code.commands:
+        if fault := judge(command):
+            yield command.line, fault
+    try:
+        with warnings.catch_warnings():
+            # "\\d" in a cell's string is Python's complaint to its author, not to whoever checks.
+            warnings.simplefilter("ignore")
+            yield from list(judge_python(ast.parse(code.python)))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        line = error.lineno if isinstance(error, SyntaxError) else None
+        yield line, ("unreadable", "is not Python that can be read")
