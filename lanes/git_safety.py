@@ -21,6 +21,24 @@ from lanes.verdict import Reason, Verdict
 from manifests.errors import NeedsPerson
 
 Found = Iterator[tuple[Harm, str]]
+
+# Hemma's own calls. Whole commands whose every form that `judge` allows is ours to use:
+OWN = frozenset((
+    "add", "apply", "cat-file", "check-attr", "check-ignore", "check-ref-format", "commit", "commit-tree", "config",
+    "count-objects", "describe", "diff", "diff-files", "diff-index", "diff-tree", "for-each-ref", "hash-object",
+    "index-pack", "interpret-trailers", "log", "ls-files", "ls-remote", "ls-tree", "merge-base", "merge-file",
+    "merge-tree", "mktree", "name-rev", "pack-objects", "push", "rev-list", "rev-parse", "show", "show-ref", "status",
+    "unpack-objects", "update-ref", "upload-pack", "var", "version", "write-tree",
+))  # fmt: skip
+# and commands of which only these subcommands are ("" is the command alone).
+OWN_SUBCOMMANDS: Mapping[str, tuple[str, ...]] = {
+    "bundle": ("create", "list-heads", "unbundle", "verify"),
+    "remote": ("", "get-url"),
+    "sparse-checkout": ("list",),
+    "stash": ("apply", "create", "list", "push", "show", "store"),
+    "submodule": ("", "status"),
+    "worktree": ("list",),
+}
 _SHELL_ENDS = ";&|()`\n{}"
 _MOST_SHOWN = 60
 
@@ -43,6 +61,16 @@ def judge_shell(text: str) -> Verdict:
     reasons = dict.fromkeys(reason for verdict in verdicts for reason in verdict.reasons)
     steps = dict.fromkeys(step for verdict in verdicts for step in verdict.next_steps)
     return Verdict(not reasons, tuple(reasons), tuple(steps))
+
+
+def ours(argv: Sequence[str]) -> Verdict:
+    """Whether Hemma itself may run `git *argv`: what `judge` allows, and is among the few calls that Hemma needs."""
+    verdict = judge(argv)
+    call = split(argv)
+    if not verdict.allowed or not call.command or _is_own(call.command, call.arguments):
+        return verdict
+    reason = Reason(harms.OWN_CALLS, f"`git {_shown(call.command, *call.arguments[:2])}` is none of Hemma's own calls")
+    return Verdict(False, (reason,), ("hemma run -- git <command> <arguments>",))
 
 
 def demand(argv: Sequence[str]) -> None:
@@ -82,6 +110,23 @@ def _is_dry(words: Words) -> bool:
     return words.surely("-n", "--dry-run") and not words.denies("dry-run")
 
 
+def _is_own(command: str, arguments: tuple[str, ...]) -> bool:
+    words = words_of(arguments, *harms.VALUES.get(command, ("", ())))
+    if command in OWN_SUBCOMMANDS:
+        first = words.positionals[0] if words.positionals else ""
+        # `git stash` alone pushes, and with options it may, too.
+        return first in OWN_SUBCOMMANDS[command] and not words.is_doubtful
+    if command == "merge":  # a strategy of one side, or that prefers one, drops the other's work without a conflict
+        return not any(words.typed(flag) for flag in ("-s", "--strategy", "-X", "--strategy-option"))
+    if command == "fetch":
+        return not any(words.typed(flag) for flag in ("-p", "--prune"))
+    if command == "branch":
+        return arguments == ("--show-current",)
+    if command == "symbolic-ref":
+        return len(words.positionals) == 1 and words.paths is None
+    return command in OWN
+
+
 def _rebase(command: str, _: Words, arguments: tuple[str, ...]) -> Found:
     # The three ways out of a rebase that somebody began: none of them rewrites anything more.
     if arguments not in (("--abort",), ("--quit",), ("--show-current-patch",)):
@@ -97,20 +142,19 @@ def _pull(command: str, words: Words, _: tuple[str, ...]) -> Found:
 
 
 def _fetch(command: str, words: Words, _: tuple[str, ...]) -> Found:
-    refspecs = [*words.positionals, *(words.paths or ()), *words.values_of("refmap")]
+    given = (*words.positionals, *(words.paths or ()))
     prunes = bool(words.typed("-p") or words.typed("--prune"))
-    for refspec in refspecs:
-        _, colon, destination = refspec.partition(":")
-        is_ours = destination.startswith(("refs/remotes/", "refs/hemma/")) or not destination
-        if colon and not is_ours and refspec.startswith("+"):
+    # The first word is the repository, unless an abbreviated option's value stands before it.
+    checked = [*((refspec, False) for refspec in (*given[:1], *words.values_of("refmap")))]
+    checked += [(refspec, prunes) for refspec in given[1:]]
+    for refspec, deletes in checked:
+        destination = refspec.partition(":")[2]
+        if not destination or (destination.startswith(("refs/remotes/", "refs/hemma/")) and ".." not in destination):
+            continue
+        if refspec.startswith("+"):
             yield harms.OVERWRITES_REF, _shown(command, refspec)
-        # Without an explicit one only refs/remotes is pruned; an address holds a colon, but no ref's name behind it.
-        elif colon and not is_ours and prunes and not _is_address(refspec):
+        elif deletes:
             yield harms.DELETES_REF, _shown(command, "--prune", refspec)
-
-
-def _is_address(word: str) -> bool:
-    return "://" in word or "@" in word.partition(":")[0]
 
 
 def _push(command: str, words: Words, _: tuple[str, ...]) -> Found:
@@ -195,29 +239,33 @@ def _repack(command: str, words: Words, _: tuple[str, ...]) -> Found:
 
 
 def _config(command: str, words: Words, _: tuple[str, ...]) -> Found:
+    if words.surely("-l", "--list", "--get", "--get-all", "--get-regexp", "--get-urlmatch", "--unset", "--unset-all"):
+        return
     given = (*words.positionals, *(words.paths or ()))
     # The former form is `config NAME VALUE`, the new one `config set NAME VALUE`.
-    name, *values = given[1:] if given[:1] == ("set",) else given or ("",)
-    for value in values:
-        if name.lower().startswith("alias.") and judge_shell(value.removeprefix("!")).allowed:
-            if value.startswith("!") or judge(value.split()).allowed:
-                return
-        if harm := setting_harm(name, value):
-            yield harm, _shown(command, name, value)
+    pairs = zip(given, given[1:], strict=False)
+    for name, value in list(pairs)[: 1 + (given[:1] == ("set",)) + words.is_doubtful]:
+        is_alias = name.lower().startswith("alias.")
+        if (not _is_plain_alias(value)) if is_alias else setting_harm(name, value):
+            yield (setting_harm(name, value) or harms.UNGUARDS), _shown(command, name, value)
+
+
+def _is_plain_alias(value: str) -> bool:
+    """Whether an alias stands for something that is allowed itself."""
+    return judge_shell(value[1:]).allowed if value.startswith("!") else judge(value.split()).allowed
 
 
 def _nested(command: str, _: Words, arguments: tuple[str, ...]) -> Found:
     """Commands that start other commands: `submodule foreach`, `bisect run`, `for-each-repo`."""
-    rest = [word for word in arguments if not word.startswith("--")]
+    plain = [at for at, word in enumerate(arguments) if not word.startswith("-")]
     if command == "for-each-repo":
-        inner = [judge(arguments[at:]) for at in range(len(arguments))]
-    elif rest[:1] in (["foreach"], ["run"]):
-        inner = [judge_shell(" ".join(arguments))]
+        inner = [judge(arguments[at:]) for at in plain[:2]]
+    elif plain and arguments[plain[0]] in ("foreach", "run"):
+        inner = [judge_shell(" ".join(arguments[plain[0] + 1 :]))]
     else:
         return
-    for verdict in inner:
-        for reason in verdict.reasons:
-            yield Harm(reason.rule, f"runs a command that is refused: {reason.fact}", verdict.next_steps), command
+    for reason, steps in ((reason, verdict.next_steps) for verdict in inner for reason in verdict.reasons):
+        yield Harm(reason.rule, f"runs what is refused: {reason.fact}", steps), command
 
 
 def _git_commands(text: str) -> Iterator[list[str]]:

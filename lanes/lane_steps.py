@@ -13,9 +13,10 @@ from typing import Literal
 from manifests.run import Lane
 
 # How a file of the work tree stands against its last commit. `asked`: it is only asked about.
-# `gone`: staged as new, and removed again before any commit.
-State = Literal["asked", "untracked", "added", "changed", "deleted", "conflicted", "gone"]
+# `removed`: deleted and staged so. `gone`: staged as new, and removed again before any commit.
+State = Literal["asked", "untracked", "added", "changed", "deleted", "removed", "conflicted", "gone"]
 _NOT_IN_INDEX: tuple[State, ...] = ("asked", "untracked")
+_NO_FILE: tuple[State, ...] = ("deleted", "removed")
 _NOT_IN_HEAD: tuple[State, ...] = ("untracked", "added")
 
 
@@ -98,16 +99,22 @@ def _local(edits: Sequence[Edit]) -> tuple[str, ...]:
 
 
 def _hosted(lane: Lane, edits: Sequence[Edit]) -> tuple[str, ...]:
-    check = tuple(_check(edit) for edit in edits if lane == "colab" and edit.state != "deleted")
+    check = tuple(_check(edit) for edit in edits if lane == "colab" and edit.state not in _NO_FILE)
     on_host = ("hemma commit -m MESSAGE", "hemma push")
     if all(edit.state == "asked" for edit in edits):
         return (*_edits(edits), *check, *on_host, "hemma sync")
     new = [edit.name for edit in edits if edit.state in _NOT_IN_HEAD]
     old = [edit.name for edit in edits if edit.state not in _NOT_IN_HEAD]
     moved = (*(f"hemma put {_operand(name)}" for name in new), *((_patch(old, "HEAD"),) if old else ()))
+    return (*check, *moved, *on_host, *_put_aside(edits), "hemma sync")
+
+
+def _put_aside(edits: Sequence[Edit]) -> tuple[str, ...]:
+    # The stash takes only what the index knows (or nobody does), so a staged removal is unstaged first.
+    removed = [edit.name for edit in edits if edit.state == "removed"]
     names = [edit.name for edit in edits]
-    aside = f"{_git(names)} stash push --include-untracked -m 'now on the host' -- {_names(names)}"
-    return (*check, *moved, *on_host, aside, "hemma sync")
+    unstage = (f"{_git(removed)} restore --staged -- {_names(removed)}",) if removed else ()
+    return (*unstage, f"{_git(names)} stash push --include-untracked -m 'now on the host' -- {_names(names)}")
 
 
 def _to_the_host(edit: Edit) -> str:

@@ -25,7 +25,7 @@ MENDS = {
     "class": "move it into a committed module and call that: !python -m PACKAGE.MODULE",
     "row-selection": "choose rows in a committed preprocessing module: !python -m PACKAGE.MODULE",
     "archive-resolution": "let a committed command find, fetch and open archives: !python -m PACKAGE.MODULE",
-    "training-loop": "train with a committed command: !hemma train MANIFEST",
+    "training-loop": "train with a committed module: !python -m PACKAGE.MODULE",
     "logic": "move it into a committed module; a cell installs, defines paths, or invokes a committed command",
     "command": "commit it as a module or script, then: !python -m PACKAGE.MODULE",
     "secret": "revoke it, then read it by name: userdata.get('NAME') in Colab, os.environ elsewhere",

@@ -83,7 +83,7 @@ def _check(rule: Rule) -> None:
     if rule.kind in PATH_KINDS and all(pattern.startswith("!") for pattern in rule.patterns):
         raise UsageError(
             f"{TABLE}: rule `{rule.name}` has exceptions only, so it never matches",
-            remedy=f'add the glob that they are exceptions of, e.g. {rule.kind} = ["docs/**", "!docs/api/**"]',
+            remedy=f'name in {TABLE} what they are exceptions of, e.g. {rule.kind} = ["docs/**", "!docs/api/**"]',
         )
 
 
@@ -118,7 +118,6 @@ def _files(*patterns: str) -> tuple[str, ...]:
     return (*patterns, *(f"!**/{pattern}/**" for pattern in patterns))
 
 
-_RUNS_IT = "the host runs it, so it is edited, committed and pushed there"
 _NO_RUN = "nothing runs it: planning and documents may be edited and committed here"
 
 # Order is policy: notebooks and dependency files before documents (docs/requirements.txt builds something), documents
@@ -166,6 +165,16 @@ DEFAULT_RULES: tuple[Rule, ...] = (
         _NO_RUN,
     ),
     Rule(
+        "source",
+        "hemma",
+        "path",
+        (
+            *("*.py", "*.pyi", "*.pyx", "*.sh", "*.bash", "*.sbatch", "*.slurm", "*.sql", "Makefile", "justfile"),
+            *("*.c", "*.h", "*.cc", "*.cpp", "*.hpp", "*.cu", "*.cuh", "*.rs", "*.go", "*.js", "*.ts"),
+        ),
+        "the host runs it, so it is edited, committed and pushed there",
+    ),
+    Rule(
         "manifests",
         "hemma",
         "path",
@@ -185,17 +194,15 @@ DEFAULT_RULES: tuple[Rule, ...] = (
         "the host is the truth for data, checkpoints and other artifacts",
     ),
     Rule(
-        "source",
+        "host-folders",
         "hemma",
         "path",
         (
             *("src/", "tests/", "test/", "training/", "scripts/", "script/", "bin/", "configs/", "config/", "conf/"),
-            *("experiments/", "benchmarks/", "recipes/", "Makefile", "justfile"),
-            *("*.py", "*.pyi", "*.pyx", "*.sh", "*.bash", "*.sbatch", "*.slurm", "*.sql"),
-            *("*.c", "*.h", "*.cc", "*.cpp", "*.hpp", "*.cu", "*.cuh", "*.rs", "*.go", "*.js", "*.ts"),
+            *("experiments/", "benchmarks/", "recipes/"),
             *("*.yaml", "*.yml", "*.toml", "*.json", "*.cfg", "*.ini", "*.jinja", "*.j2"),
         ),
-        _RUNS_IT,
+        "it is part of what the host runs, so it is edited, committed and pushed there",
     ),
     Rule(
         "repository",

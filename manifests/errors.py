@@ -6,6 +6,8 @@
     |- NotARepository 67             the root is no git work tree
     |- WrongDirectory 68             the working directory is not the root of its repository
     |- NeedsPerson 75                a person has to decide
+    |- RepositoryError 1             git could not do what was asked
+    |  `- MergeConflict 75           both sides changed the same lines
     |- TimedOut 124                  the command ran past its time
     `- Unreachable 255               the host, or the agent on it, cannot be spoken to
        |- HostKeyUnknown  HostKeyChanged  AuthenticationRefused
@@ -74,6 +76,19 @@ class NeedsPerson(HemmaError):
 
     exit_code = 75
     code = "needs-person"
+
+
+class RepositoryError(HemmaError):
+    """Git refused or failed; what was there before is still there."""
+
+    code = "repository"
+
+
+class MergeConflict(RepositoryError):
+    """Both sides changed the same lines; both are intact, and a person has to resolve it."""
+
+    exit_code = 75
+    code = "merge-conflict"
 
 
 class TimedOut(HemmaError):

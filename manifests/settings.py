@@ -101,6 +101,9 @@ def lane_rules(table: LaneRules) -> tuple[LaneRule, ...]:
     found: list[LaneRule] = []
     wrong: list[str] = []
     for label, entry in _entries(table):
+        if not isinstance(entry, dict):
+            wrong.append(f"rule `{label}`: must be a table with `lane` and patterns")
+            continue
         try:
             rule = LaneRule.model_validate(entry)
         except ValidationError as error:

@@ -37,21 +37,16 @@ _PASSED_ON = frozenset(
 )
 _PASSED_ON_PREFIXES = ("LC_", "XDG_", "HEMMA_", "COVERAGE_")
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_STAMPED = (
-    "remote/broker.py",
-    "remote/link.py",
-    "remote/connection.py",
-    "remote/agent/serve.py",
-    "remote/agent/supervisor.py",
-)
+_STAMPED = ("remote", os.path.join("remote", "agent"))
 
 
 def stamp() -> str:
     """A short word that changes with our code and with the interpreter: brokers of two versions never meet."""
     seen = [sys.executable, _ROOT]
-    for name in _STAMPED:
-        facts = os.stat(os.path.join(_ROOT, name))
-        seen.append(f"{facts.st_mtime_ns}.{facts.st_size}")
+    for folder in _STAMPED:
+        with os.scandir(os.path.join(_ROOT, folder)) as entries:
+            facts = [(entry.name, entry.stat()) for entry in entries if entry.name.endswith(".py")]
+        seen += sorted(f"{name}.{stat.st_mtime_ns}.{stat.st_size}" for name, stat in facts)
     return f"{zlib.crc32('|'.join(seen).encode()):08x}"
 
 

@@ -1,6 +1,6 @@
 """`hemma apply`: a patch onto the host's clone with `git apply --3way`, looked at first, applied whole or not at all.
 
-Both looks and the applying are runs, as with `hemma run`: the patch is their stdin, their record says what was done.
+Looking and applying are runs, as with `hemma run`: the patch is their stdin, their record says what was done.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ def apply(settings: dict[str, Any], patch: bytes, *, is_check: bool, with_confli
     Without `with_conflicts` a patch that does not merge by itself changes nothing. Raises HemmaError
     (patch-refused) when git cannot apply it at all; then nothing is changed either.
     """
+    if not patch.strip():
+        raise HemmaError("the patch is empty", remedy="git diff --binary HEAD | hemma apply -", code="patch-refused")
     with tempfile.TemporaryFile() as file:
         file.write(patch)
         code, out, said, run_id = _git(settings, _CHECK, file)
@@ -122,7 +124,7 @@ def _refused(code: int, said: str) -> HemmaError:
     fact = "; ".join(dict.fromkeys(reasons)) or f"git apply ended with {code}"
     if any("does not match index" in word for word in reasons):
         remedy = "commit what is changed there first: hemma commit -a -m MESSAGE   (see it: hemma run -- git diff)"
-    elif any("No valid patches" in word or "unrecognized input" in word for word in reasons):
+    elif any("No valid patches" in word for word in reasons):
         remedy = "git diff --binary HEAD | hemma apply -"
     else:
         remedy = "make the patch from what the host has: hemma sync, then git diff --binary HEAD | hemma apply -"

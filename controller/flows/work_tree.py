@@ -74,7 +74,7 @@ def _state(letters: str) -> State:
     if letters == "AD":
         return "gone"
     if "D" in letters:
-        return "deleted"
+        return "removed" if letters == "D " else "deleted"
     return "added" if "A" in letters else "changed"
 
 

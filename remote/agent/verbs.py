@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import Callable
 
-from . import frames, identity, probe, store
+from . import files, frames, gitwork, identity, probe, store
 
 
 def answer(request: dict[str, object]) -> dict[str, object]:
@@ -62,7 +63,17 @@ def _kill(request: dict[str, object]) -> dict[str, object]:
     return {"signalled": True}
 
 
-VERBS = {"probe": _probe, "list": _list, "show": _show, "remove": _remove, "kill": _kill}
+VERBS: dict[str, Callable[[dict[str, object]], dict[str, object]]] = {
+    "probe": _probe,
+    "list": _list,
+    "show": _show,
+    "remove": _remove,
+    "kill": _kill,
+    "git-state": gitwork.state,
+    "git-steps": gitwork.steps,
+    "file-read": files.read,
+    "file-write": files.write,
+}
 
 
 def start(request: dict[str, object]) -> int:

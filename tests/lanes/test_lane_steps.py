@@ -10,14 +10,27 @@ from hypothesis import strategies as st
 
 from lanes.lane_steps import Edit, State, command_steps, first_step, quoted, revision_steps, shell_steps, steps
 
-STATES: tuple[State, ...] = ("asked", "untracked", "added", "changed", "deleted", "conflicted", "gone")
+STATES: tuple[State, ...] = ("asked", "untracked", "added", "changed", "deleted", "removed", "conflicted", "gone")
 EDITS = st.lists(
     st.builds(Edit, name=st.text(min_size=1, max_size=8), state=st.sampled_from(STATES)),
     max_size=5,
     unique_by=lambda edit: edit.name,
 )
 LANES = st.sampled_from(["hemma", "colab", "local"])
-DISCARDS = ("reset", "checkout", "restore", "clean", "rebase", "--force", "push -f", "stash drop", "stash clear")
+# `restore --staged` touches the index alone.
+DISCARDS = (
+    "reset",
+    "checkout",
+    "restore --worktree",
+    "restore --source",
+    "restore -- ",
+    "clean",
+    "rebase",
+    "--force",
+    "push -f",
+    "stash drop",
+    "stash clear",
+)
 
 
 @pytest.mark.req("S9-R02", "S9-R03", "S9-R05")

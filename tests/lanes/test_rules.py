@@ -44,7 +44,7 @@ def test_rules_keep_their_order_and_stand_before_the_builtin_ones() -> None:
         ([{"lane": "local", "pattern": "x"}], "`1`", "patterns of one kind"),
         ([{"lane": "local"}], "`1`", "patterns of one kind"),
         ([{"lane": "local", "path": "a", "command": "b"}], "`1`", "patterns of one kind"),
-        ([{"lane": "local", "path": "a"}, "x"], "`2`", "LaneRule"),
+        ([{"lane": "local", "path": "a"}, "x"], "`2`", "must be a table"),
         ([{"name": "n", "lane": "local", "path": [3]}], "`n`", "string"),
         ([{"name": "n", "lane": "local", "path": "a\nb"}], "`n`", "one line"),
         ([{"name": "n", "lane": "local", "path": ""}], "`n`", "not empty"),

@@ -36,7 +36,9 @@ def pieces(seed):
 def code(seed):
     return random.Random(seed + 1).randrange(0, 126)
 """
-EMIT = PIECES + """
+EMIT = (
+    PIECES
+    + """
 seed = int(sys.argv[1])
 for stream, data, pauses, pause_s in pieces(seed):
     while data:
@@ -45,6 +47,7 @@ for stream, data, pauses, pause_s in pieces(seed):
         time.sleep(pause_s)
 sys.exit(code(seed))
 """
+)
 
 
 def expected(seed: int) -> tuple[int, bytes, bytes]:

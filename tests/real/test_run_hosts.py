@@ -237,4 +237,3 @@ def test_a_command_on_a_full_disk_can_still_be_ended(
     (newest_run(cli) / "logs/stdout.log").write_bytes(b"")  # someone makes room the hard way
     assert child.wait(20) == 130
     assert drained.wait(20) == 0
-

@@ -122,7 +122,9 @@ def test_input_that_ends_ends_the_program_on_a_pty(hemma: Cli) -> None:
 
 
 def test_resizing_the_window_reaches_the_program(on_terminal: Start) -> None:
-    terminal = on_terminal("run", "--pty", "--shell", "trap 'stty size' WINCH; echo ready; while :; do sleep 0.05; done")
+    terminal = on_terminal(
+        "run", "--pty", "--shell", "trap 'stty size' WINCH; echo ready; while :; do sleep 0.05; done"
+    )
     terminal.expect(rb"ready")
     terminal.resize(41, 133)
     terminal.expect(rb"41 133")
@@ -204,7 +206,9 @@ def test_a_command_may_handle_sigint_and_choose_its_code(hemma: Cli) -> None:
 
 
 def test_sigint_reaches_the_whole_process_group(hemma: Cli) -> None:
-    line = "trap 'code=4' INT; sh -c 'trap \"echo child; exit\" INT; echo ready; while :; do sleep 0.05; done'; exit $code"
+    line = (
+        "trap 'code=4' INT; sh -c 'trap \"echo child; exit\" INT; echo ready; while :; do sleep 0.05; done'; exit $code"
+    )
     child = hemma.start("run", "--shell", line)
     assert child.stdout is not None
     assert child.stdout.read(6) == b"ready\n"

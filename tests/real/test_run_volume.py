@@ -94,7 +94,9 @@ def test_fifty_commands_at_once_from_nothing_share_one_broker(own: Cli) -> None:
     os.kill(broker, signal.SIGTERM)
     wait_until(lambda: not brokers(own), 10)
     with ThreadPoolExecutor(50) as pool:
-        ends = list(pool.map(lambda number: own("run", "-n", "--", "echo", str(number), timeout_s=60).stdout, range(50)))
+        ends = list(
+            pool.map(lambda number: own("run", "-n", "--", "echo", str(number), timeout_s=60).stdout, range(50))
+        )
     assert ends == [f"{number}\n".encode() for number in range(50)]
     assert len(brokers(own)) == 1
 
@@ -122,5 +124,3 @@ def test_input_larger_than_memory_budgets_flows_through(own: Cli) -> None:  # no
     assert int(done.stdout) == size
     assert peak_kb(brokers(own)[0]) < MAX_MEMORY_KB
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 300 * 1024
-
-

@@ -1,0 +1,91 @@
+"""Notebooks from files and from git's history: what the `hemma notebook` verbs and git's own calls do with them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from lanes.notebook_format import DEFAULT_POLICY, NotebookPolicy
+from lanes.notebook_merge import Conflict, merge
+from lanes.notebook_rules import Finding, check_thin
+from lanes.notebooks import NotebookDiff, compare
+from manifests.errors import UsageError
+from manifests.files import atomic_write
+
+# How a file that is not there compares: as a notebook without cells.
+EMPTY = b'{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'
+# Git calls an external diff with: path, old file, its id, its mode, new file, id, mode; a rename brings two more.
+EXTERNAL_DIFF_WORDS = (7, 9)
+
+
+class Sides(NamedTuple):
+    """The two sides of a diff: a name to show, and the bytes."""
+
+    before: tuple[str, bytes]
+    after: tuple[str, bytes]
+
+
+def load(spec: str) -> bytes:
+    """The bytes of a file, or of `REV:path` as git names them (`HEAD:nb.ipynb`, `:nb.ipynb` for the index).
+
+    A file that is there wins. Raises UsageError.
+    """
+    if os.path.exists(spec) or ":" not in spec:
+        return _from_file(spec)
+    # cat-file, not show: no textconv and no pager come between.
+    told = subprocess.run(["git", "cat-file", "blob", "--", spec], capture_output=True, check=False)
+    if told.returncode:
+        reason = told.stderr.decode("utf-8", "replace").strip().rpartition("fatal: ")[2]
+        raise UsageError(f"{spec} is neither a file nor in git: {reason}", remedy=f"git rev-parse {shlex.quote(spec)}")
+    return told.stdout
+
+
+def _from_file(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}", remedy=f"ls -l {shlex.quote(path)}") from error
+
+
+def sides(words: Sequence[str]) -> Sides:
+    """What `hemma notebook diff WORDS` compares: one path against HEAD, two, or what git passes to an external diff.
+
+    Raises UsageError for another number of words, and as `load` does.
+    """
+    if len(words) in EXTERNAL_DIFF_WORDS:
+        name, old, new = words[0], words[1], words[4]
+        return Sides((name, load(old)), (words[7] if len(words) == EXTERNAL_DIFF_WORDS[1] else name, load(new)))
+    if len(words) not in {1, 2}:
+        raise UsageError("one or two notebooks are compared", remedy="hemma notebook diff HEAD:nb.ipynb nb.ipynb")
+    before = words[0] if len(words) == 2 else _committed(words[0])
+    return Sides((before, load(before)), (words[-1], load(words[-1])))
+
+
+def _committed(path: str) -> str:
+    return f"HEAD:./{os.path.relpath(path)}"
+
+
+def diff(both: Sides, policy: NotebookPolicy = DEFAULT_POLICY) -> NotebookDiff:
+    """How the two sides differ; an empty one counts as a notebook without cells."""
+    return compare(*(text if text.strip() else EMPTY for _, text in both), policy)
+
+
+def check(specs: Sequence[str]) -> dict[str, list[Finding]]:
+    """For each notebook what does not belong into a thin one. Raises UsageError when one cannot be read."""
+    return {spec: check_thin(load(spec)) for spec in specs}
+
+
+def merge_files(base: str, ours: str, theirs: str, policy: NotebookPolicy = DEFAULT_POLICY) -> tuple[Conflict, ...]:
+    """Merge three files into the place of `ours`, as git's merge driver must; returns what conflicts.
+
+    Raises HemmaError; `ours` is then as it was.
+    """
+    texts = [_from_file(path) for path in (base, ours, theirs)]
+    merged = merge(*texts, policy)
+    if merged.notebook != texts[1]:
+        atomic_write(ours, merged.notebook, mode=None)
+    return merged.conflicts
