@@ -54,7 +54,7 @@ def _lines(path: Path) -> int:
 
 def main() -> int:
     """Count and show; returns 0."""
-    options = table.arguments(__doc__ or "")
+    options = table.parser_for(__doc__ or "").parse_args()
     table.show("What travels, and what there is to read", [*sent(), *round_trips(), *lines()], options.json)
     return 0
 

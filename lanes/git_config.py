@@ -17,7 +17,7 @@ def setting_harm(name: str, value: str | None) -> Harm | None:
     """What the setting `name` = `value` would do, or None when it is harmless; a value of None is not known here."""
     section, _, rest = name.lower().partition(".")
     key = rest.rpartition(".")[2]
-    if section in ("alias", "include", "includeif"):
+    if rest and section in ("alias", "include", "includeif"):
         return harms.HIDES
     harm, is_harmful = _SETTINGS.get((section, key), (None, None))
     return harm if is_harmful and (value is None or is_harmful(value.lower())) else None

@@ -10,15 +10,17 @@ origin's to move), `--abort` of an unfinished operation, plain `git gc` (its two
 
 from __future__ import annotations
 
+import itertools
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from manifests.errors import NeedsPerson
 
 from lanes import git_harms as harms
 from lanes.git_config import setting_harm
 from lanes.git_harms import Harm
 from lanes.git_words import Words, split, words_of
 from lanes.verdict import Reason, Verdict
-from manifests.errors import NeedsPerson
 
 Found = Iterator[tuple[Harm, str]]
 
@@ -114,7 +116,6 @@ def _is_own(command: str, arguments: tuple[str, ...]) -> bool:
     words = words_of(arguments, *harms.VALUES.get(command, ("", ())))
     if command in OWN_SUBCOMMANDS:
         first = words.positionals[0] if words.positionals else ""
-        # `git stash` alone pushes, and with options it may, too.
         return first in OWN_SUBCOMMANDS[command] and not words.is_doubtful
     if command == "merge":  # a strategy of one side, or that prefers one, drops the other's work without a conflict
         return not any(words.typed(flag) for flag in ("-s", "--strategy", "-X", "--strategy-option"))
@@ -243,7 +244,7 @@ def _config(command: str, words: Words, _: tuple[str, ...]) -> Found:
         return
     given = (*words.positionals, *(words.paths or ()))
     # The former form is `config NAME VALUE`, the new one `config set NAME VALUE`.
-    pairs = zip(given, given[1:], strict=False)
+    pairs = itertools.pairwise(given)
     for name, value in list(pairs)[: 1 + (given[:1] == ("set",)) + words.is_doubtful]:
         is_alias = name.lower().startswith("alias.")
         if (not _is_plain_alias(value)) if is_alias else setting_harm(name, value):

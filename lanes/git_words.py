@@ -94,7 +94,7 @@ class Words:
 
     def denies(self, name: str) -> bool:
         """Whether `--no-NAME` is given, abbreviated or not."""
-        return any(f"no-{name}".startswith(typed) and typed.startswith("no") for typed, _ in self.longs)
+        return any(typed and f"no-{name}".startswith(typed) for typed, _ in self.longs)
 
     def values_of(self, name: str) -> tuple[str, ...]:
         """The values given to the long option `name`, abbreviated or not."""

@@ -47,7 +47,7 @@ def first_step(lane: Lane, edit: Edit) -> str:
         return _local([edit])[0]
     if edit.state == "asked":
         return "".join(_edits([edit]))
-    return _to_the_host(edit)
+    return _put(edit.name) if edit.state in _NOT_IN_HEAD else _patch([edit.name], "HEAD")
 
 
 def steps(lane: Lane, edits: Sequence[Edit]) -> tuple[str, ...]:
@@ -74,7 +74,7 @@ def revision_steps(lane: Lane, names: Sequence[str], revision: str) -> tuple[str
     """
     if lane == "local":
         return ("hemma sync",)
-    return (_patch(names, revision), "hemma commit -m MESSAGE", "hemma push", "hemma sync")
+    return (_patch(names, revision), *_on_host([]), "hemma sync")
 
 
 def command_steps(lane: Lane, argv: Sequence[str]) -> tuple[str, ...]:
@@ -100,13 +100,25 @@ def _local(edits: Sequence[Edit]) -> tuple[str, ...]:
 
 def _hosted(lane: Lane, edits: Sequence[Edit]) -> tuple[str, ...]:
     check = tuple(_check(edit) for edit in edits if lane == "colab" and edit.state not in _NO_FILE)
-    on_host = ("hemma commit -m MESSAGE", "hemma push")
     if all(edit.state == "asked" for edit in edits):
-        return (*_edits(edits), *check, *on_host, "hemma sync")
-    new = [edit.name for edit in edits if edit.state in _NOT_IN_HEAD]
-    old = [edit.name for edit in edits if edit.state not in _NOT_IN_HEAD]
-    moved = (*(f"hemma put {_operand(name)}" for name in new), *((_patch(old, "HEAD"),) if old else ()))
-    return (*check, *moved, *on_host, *_put_aside(edits), "hemma sync")
+        names = [edit.name for edit in edits if not edit.name.endswith("/")]
+        return (*_edits(edits), *check, *_on_host(names), "hemma sync")
+    return (*check, *_moved(edits), *_put_aside(edits), "hemma sync")
+
+
+def _moved(edits: Sequence[Edit]) -> tuple[str, ...]:
+    """New files alone are put; else all of it goes as one patch, which the host merges and stages, or refuses whole."""
+    names = [edit.name for edit in edits]
+    if all(edit.state in _NOT_IN_HEAD for edit in edits):
+        return (*(_put(name) for name in names), *_on_host(names))
+    new = [edit.name for edit in edits if edit.state == "untracked"]
+    add = (f"{_git(new)} add -- {_names(new)}",) if new else ()
+    return (*add, _patch(names, "HEAD"), *_on_host([]))
+
+
+def _on_host(names: Sequence[str]) -> tuple[str, ...]:
+    """Commit these files there, or with none what is staged, and push."""
+    return (f"hemma commit -m MESSAGE{' -- ' if names else ''}{_names(names)}", "hemma push")
 
 
 def _put_aside(edits: Sequence[Edit]) -> tuple[str, ...]:
@@ -117,8 +129,8 @@ def _put_aside(edits: Sequence[Edit]) -> tuple[str, ...]:
     return (*unstage, f"{_git(names)} stash push --include-untracked -m 'now on the host' -- {_names(names)}")
 
 
-def _to_the_host(edit: Edit) -> str:
-    return f"hemma put {_operand(edit.name)}" if edit.state in _NOT_IN_HEAD else _patch([edit.name], "HEAD")
+def _put(name: str) -> str:
+    return f"hemma put --parents {_operand(name)}"
 
 
 def _patch(names: Sequence[str], revision: str) -> str:

@@ -1,6 +1,7 @@
 """The stage of a benchmark: one loopback sshd, one clone on it, and our command and its peers aimed at the same host.
 
-Everything lies in a temporary folder that `Stage.close` removes; no home, no ~/.ssh and no agent of the user's is used.
+Everything lies in a temporary folder that `Stage.close` removes; no home, no ~/.ssh and no agent of the user's is used,
+except that `use_start_up_files` sources this account's own shell start-up files.
 """
 
 from __future__ import annotations

@@ -58,12 +58,12 @@ class Row:
         }
 
 
-def arguments(description: str, argv: Sequence[str] | None = None) -> argparse.Namespace:
+def parser_for(description: str) -> argparse.ArgumentParser:
     """What every benchmark takes: --json FILE and --quick."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", metavar="FILE", help="also write the rows there")
     parser.add_argument("--quick", action="store_true", help="a smoke run: tiny counts, the figures mean nothing")
-    return parser.parse_args(argv)
+    return parser
 
 
 def show(title: str, rows: Sequence[Row], json_file: str | None, *, conditions: str | None = None) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import traceback
 from importlib import metadata
 from typing import Annotated
 
 import typer
 
-from controller.cli import config, host, init, run_help
+from controller.cli import config, host, init, lane, run_help, runs, sync, where
 from controller.reports import console, surprise
 from manifests.errors import HemmaError
 
@@ -77,8 +75,8 @@ def _run(arguments: list[str]) -> int:
 
 def _assemble() -> None:
     app.command("run")(run_help.command())
-    if importlib.util.find_spec("controller.cli.runs"):
-        importlib.import_module("controller.cli.runs").register(app)
+    for verbs in (runs, sync, lane, where):
+        verbs.register(app)
     app.command("init")(init.init)
     app.command("config")(config.config)
     app.add_typer(host.app, name="host")

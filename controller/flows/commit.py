@@ -33,7 +33,7 @@ _IDENTITY = (
 
 @dataclass(frozen=True)
 class Committed:
-    """A commit that was made on the host; `said` is what git and its hooks printed."""
+    """A commit that was made on the host; `said` is what its hooks printed."""
 
     commit: str
     branch: str | None
@@ -51,7 +51,7 @@ class Committed:
 
 @dataclass(frozen=True)
 class Pushed:
-    """What a push did: `summary` in git's words, e.g. the range of commits; `said` is everything git printed."""
+    """What a push did: `summary` in git's words, e.g. the range of commits; `said` is what hooks and origin printed."""
 
     remote: str
     branch: str
@@ -188,7 +188,7 @@ def _commit(
     is_made_before = parents.strip() == (before.commit or "") and said.strip() == text.strip()
     if done["code"] and not (head and head != before.commit and is_made_before):
         raise _failed(done, "nothing was committed")
-    return head, _said(done)
+    return head, done["stderr"].strip("\n")
 
 
 # --- push ------------------------------------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ def push(settings: dict[str, Any]) -> Pushed:
     flag, summary = _outcome(done["stdout"])
     if done["code"]:
         raise _not_pushed(done, f"{remote}/{branch}", flag, summary)
-    return Pushed(remote, branch, flag != "=", summary, _said(done))
+    return Pushed(remote, branch, flag != "=", summary, done["stderr"].strip("\n"))
 
 
 def _destination(repository: HostRepository) -> tuple[str, str, bool]:

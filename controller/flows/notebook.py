@@ -71,7 +71,8 @@ def _committed(path: str) -> str:
 
 def diff(both: Sides, policy: NotebookPolicy = DEFAULT_POLICY) -> NotebookDiff:
     """How the two sides differ; an empty one counts as a notebook without cells."""
-    return compare(*(text if text.strip() else EMPTY for _, text in both), policy)
+    before, after = (text if text.strip() else EMPTY for _, text in both)
+    return compare(before, after, policy)
 
 
 def check(specs: Sequence[str]) -> dict[str, list[Finding]]:
@@ -84,8 +85,8 @@ def merge_files(base: str, ours: str, theirs: str, policy: NotebookPolicy = DEFA
 
     Raises HemmaError; `ours` is then as it was.
     """
-    texts = [_from_file(path) for path in (base, ours, theirs)]
-    merged = merge(*texts, policy)
-    if merged.notebook != texts[1]:
+    present = _from_file(ours)
+    merged = merge(_from_file(base), present, _from_file(theirs), policy)
+    if merged.notebook != present:
         atomic_write(ours, merged.notebook, mode=None)
     return merged.conflicts

@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from contextlib import contextmanager
 
 from lanes import guards
 from manifests.errors import HemmaError, Unreachable
 from remote.agent.frames import text_of
 from remote.host import target_of
+from remote.run_ids import new_run_id
 from remote.session import HostRefused, Session
 
 TYPE_CHECKING = False
@@ -26,13 +26,6 @@ if TYPE_CHECKING:
 
 # What --json keeps of each stream; the whole of it stays on the host (`hemma logs`).
 JSON_KEPT_BYTES = 1 << 20
-
-
-def new_run_id(now_s: float | None = None) -> str:
-    """A run id: UTC time to the millisecond first, so that ids sort by age, then enough chance to never meet another."""
-    now_s = time.time() if now_s is None else now_s
-    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now_s))
-    return f"{stamp}{int(now_s % 1 * 1000):03d}-{os.urandom(4).hex()}"
 
 
 def who() -> str:

@@ -46,8 +46,6 @@ def changed_since(folder: str, revision: str) -> list[str]:
     asked = ("diff", "--no-renames", "--name-only", "-z", "--end-of-options", revision, "--")
     try:
         raw = _git(folder, *asked)
-    except NotARepository:
-        raise
     except HemmaError as error:
         raise UsageError(
             f"git knows no revision {revision!r}: {error.message}", remedy="git log --oneline --all   (or: hemma where)"

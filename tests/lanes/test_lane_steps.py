@@ -37,8 +37,8 @@ DISCARDS = (
 def test_an_edit_here_of_the_hosts_file_goes_to_the_host_and_comes_back() -> None:
     edits = [Edit("src/a.py", "changed"), Edit("src/new.py", "untracked"), Edit("src/old.py", "deleted")]
     assert steps("hemma", edits) == (
-        "hemma put src/new.py",
-        "git diff --binary --no-textconv --no-ext-diff HEAD -- src/a.py src/old.py | hemma apply -",
+        "git add -- src/new.py",
+        "git diff --binary --no-textconv --no-ext-diff HEAD -- src/a.py src/new.py src/old.py | hemma apply -",
         "hemma commit -m MESSAGE",
         "hemma push",
         "git stash push --include-untracked -m 'now on the host' -- src/a.py src/new.py src/old.py",
@@ -47,7 +47,7 @@ def test_an_edit_here_of_the_hosts_file_goes_to_the_host_and_comes_back() -> Non
 
 
 def test_what_is_only_asked_about_is_edited_where_it_belongs() -> None:
-    assert steps("hemma", [Edit("a.py"), Edit("src/")])[0] == "hemma edit a.py"
+    assert steps("hemma", [Edit("a.py"), Edit("src/")])[:2] == ("hemma edit a.py", "hemma commit -m MESSAGE -- a.py")
     assert "src" not in " ".join(steps("hemma", [Edit("a.py"), Edit("src/")]))
     assert steps("local", [Edit("x.md")]) == ("git add -- x.md", "git commit -m MESSAGE -- x.md", "hemma sync")
 
@@ -55,7 +55,8 @@ def test_what_is_only_asked_about_is_edited_where_it_belongs() -> None:
 @pytest.mark.req("S18-R01")
 def test_a_colab_notebook_is_checked_before_the_host_commits_it() -> None:
     told = steps("colab", [Edit("colab/x.ipynb", "untracked")])
-    assert told[:3] == ("hemma notebook check colab/x.ipynb", "hemma put colab/x.ipynb", "hemma commit -m MESSAGE")
+    assert told[:2] == ("hemma notebook check colab/x.ipynb", "hemma put --parents colab/x.ipynb")
+    assert told[2:4] == ("hemma commit -m MESSAGE -- colab/x.ipynb", "hemma push")
 
 
 def test_a_merge_is_finished_first() -> None:
@@ -66,7 +67,7 @@ def test_a_merge_is_finished_first() -> None:
 def test_a_name_that_is_a_pattern_to_git_is_taken_as_it_is() -> None:
     assert steps("local", [Edit("*.md", "untracked")])[0] == "git --literal-pathspecs add -- '*.md'"
     assert first_step("hemma", Edit(":x", "changed")).startswith("git --literal-pathspecs diff")
-    assert first_step("hemma", Edit("-rf", "untracked")) == "hemma put -- -rf"
+    assert first_step("hemma", Edit("-rf", "untracked")) == "hemma put --parents -- -rf"
 
 
 def test_a_revision_goes_over_as_one_patch() -> None:

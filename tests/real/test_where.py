@@ -232,6 +232,7 @@ def test_the_hosts_files_edited_here_travel_as_a_patch_and_are_kept_in_the_stash
             subprocess.run(["bash", "-o", "pipefail", "-c", line], check=True, cwd=clone.path, capture_output=True)
     assert (host / "src/a.py").read_text() == "changed\n"
     assert not (host / "src/b.py").exists()
+    assert (host / "src/new.py").read_text() == "x\n"
     assert set(lanes(shown(capsys))) == {"docs/mine.md"}
     assert clone.git("stash", "list").endswith("now on the host")
     assert "src/new.py" in clone.git("stash", "show", "--include-untracked", "--name-only")
@@ -268,3 +269,15 @@ def test_a_revision_that_git_does_not_know_is_refused(
     assert cli.main(["lane", f"--diff={revision}"]) == 2
     assert "refused" in capsys.readouterr().err
     assert not (clone.path / "pwned").exists()
+
+
+def test_a_machine_without_git_is_told_what_to_install(
+    clone: RepositoryOnHost, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "no-programs").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "no-programs"))
+    assert cli.main(["where"]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "failed   git is not installed here",
+        "do       sudo apt-get install git",
+    ]

@@ -1,0 +1,191 @@
+"""`hemma status` and `hemma sync`: where the three clones stand, and bringing them together by merge only."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from controller.cli.run import settings_for
+from controller.flows import lane, status, work_tree
+from controller.flows import sync as flow
+from controller.reports import console
+from lanes.merging import ACCEPTABLE, Escalation, SyncPlan
+from manifests.errors import UsageError
+from remote.repository import HostRepository, LocalRepository
+
+EXIT_NEEDS_PERSON = 75
+
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+OnHost = Annotated[
+    str | None, typer.Option("--host", "-H", metavar="NAME", help="Another host than the repository's own.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these verbs to the command line."""
+    app.command("status")(show_status)
+    app.command("sync")(sync)
+
+
+def _clones(host: str | None) -> tuple[LocalRepository, HostRepository]:
+    settings = settings_for(host)
+    return LocalRepository(work_tree.top(os.getcwd())), HostRepository(settings["host"])
+
+
+def show_status(
+    *,
+    fetch: Annotated[bool, typer.Option("--fetch", help="Ask origin first, on both sides.")] = False,
+    host: OnHost = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show local, host and origin side by side.
+
+    Read in one round trip to the host. Example: hemma status --fetch
+    """
+    picture = status.read(*_clones(host), fetch=fetch)
+    if as_json:
+        console.show_json(picture)
+    else:
+        _show(picture)
+    if picture["problem"]:
+        raise typer.Exit(int(picture["problem"]["exit_code"]))
+
+
+def _show(picture: dict[str, Any]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("", "BRANCH", "COMMIT", "ORIGIN", "CHANGED", "STASH", "STATE"):
+        table.add_column(column, no_wrap=column != "STATE")
+    for place in ("local", "host"):
+        if picture[place]:
+            table.add_row(place, *_cells(picture[place]))
+    origin = picture["origin"]
+    table.add_row(
+        "origin", origin["branch"] or "-", _short(origin["head"]), "", "", "", console.plain(origin["url"] or "none")
+    )
+    console.show_table(table)
+    if picture["problem"]:
+        console.line(console.err(), "failed", f"host: {picture['problem']['message']}")
+        console.line(console.err(), "do", str(picture["problem"]["remedy"]))
+        return
+    _show_details(picture)
+
+
+def _cells(row: dict[str, Any]) -> list[Any]:
+    counts = {"ahead": f"ahead {row['ahead']}", "behind": f"behind {row['behind']}"}
+    counts["diverged"] = f"diverged +{row['ahead']} -{row['behind']}"
+    marks = [row["operation"] and f"{row['operation']} in progress", row["is_index_locked"] and "index locked"]
+    marks += [f"{len(row['holding'])} live runs" if row["holding"] else None]
+    marks += [word for word in ("shallow", "sparse") if row[f"is_{word}"]]
+    state = ", ".join(mark for mark in marks if mark)
+    relation = counts.get(row["relation"], row["relation"])
+    return [
+        row["branch"] or "(detached)",
+        _short(row["head"]),
+        relation,
+        str(row["entry_count"]),
+        str(row["stash_count"]),
+        state,
+    ]
+
+
+def _short(commit: str | None) -> str:
+    return commit[:9] if commit else "-"
+
+
+def _show_details(picture: dict[str, Any]) -> None:
+    out = console.out()
+    against = picture["host"]["against_local"]
+    if against is None:
+        out.print("host and local: not comparable yet, one lacks the other's commits: hemma sync", markup=False)
+    elif against != [0, 0]:
+        out.print(f"host and local: {against[0]} commits only on the host, {against[1]} only here", markup=False)
+    for place in ("local", "host"):
+        for entry in picture[place]["dirty"][:10]:
+            drift = f" ({entry['drift']})" if entry["drift"] else ""
+            out.print(console.plain(f"  {place}  {entry['kind']}  {console.printable(entry['path'])}{drift}"))
+    for run in picture["host"]["holding"]:
+        out.print(console.plain(f"  live  {run['run_id']}  {console.printable(run['command'])}"))
+
+
+def sync(
+    *,
+    accept: Annotated[
+        list[str] | None, typer.Option("--accept", metavar="RULE", help="Go on although this rule asks for a person.")
+    ] = None,
+    is_dry: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
+    host: OnHost = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring local, host and origin together, by merge only.
+
+    The host pushes, we merge; local commits go to origin and on to the host. Example: hemma sync --dry-run
+
+    Exit codes: 0 in step, 75 a person must decide (with the verdict), 1 git could not, 255 the host cannot be reached.
+    """
+    unknown = [rule for rule in accept or [] if rule not in ACCEPTABLE]
+    if unknown:
+        raise UsageError(
+            f"--accept {unknown[0]!r} is no rule that can be accepted", remedy="one of: " + ", ".join(ACCEPTABLE)
+        )
+    where = lane.ground(os.getcwd(), os.environ)
+    local, remote = _clones(host)
+    seen = flow.look(local, remote)
+    found = flow.plan(where, seen, accept or [])
+    if isinstance(found, Escalation):
+        found = _judged(where, seen, found, accept or [], as_json=as_json)
+    if is_dry:
+        _show_plan(found, as_json=as_json)
+        return
+    err = console.err()
+    backups = flow.carry_out(seen, found, lambda said: err.print(console.plain(f"  {said}")) if not as_json else None)
+    _report(found, backups, as_json=as_json)
+
+
+def _judged(
+    where: lane.Ground, seen: flow.Clones, escalation: Escalation, accepted: list[str], *, as_json: bool
+) -> SyncPlan:
+    """Ask the person at the terminal, once, showing every fact; where there is none, give the verdict and leave (75)."""
+    rules = [reason.rule for reason in escalation.verdict.reasons]
+    may_ask = sys.stdin.isatty() and sys.stderr.isatty() and not as_json and all(rule in ACCEPTABLE for rule in rules)
+    if may_ask:
+        for reason in escalation.verdict.reasons:
+            console.line(console.err(), "needs you", reason.fact)
+        if typer.confirm("Go on and merge?", default=False, err=True):
+            found = flow.plan(where, seen, [*accepted, *rules])
+            if isinstance(found, SyncPlan):
+                return found
+    if as_json:
+        console.show_json({"exit_code": EXIT_NEEDS_PERSON, "verdict": escalation.verdict.as_dict()})
+        raise typer.Exit(EXIT_NEEDS_PERSON)
+    raise flow.refusal(escalation)
+
+
+def _show_plan(plan: SyncPlan, *, as_json: bool) -> None:
+    if as_json:
+        console.show_json(plan.as_dict())
+        return
+    out = console.out()
+    for number, step in enumerate(plan.steps, 1):
+        out.print(console.plain(f"{number}. {step.place}: {step.action}  {', '.join(step.paths) or step.why}"))
+    for note in plan.notes:
+        out.print(console.plain(f"note: {note}"))
+    if not plan.steps:
+        out.print("nothing to do: local, host and origin agree")
+
+
+def _report(plan: SyncPlan, backups: list[str], *, as_json: bool) -> None:
+    if as_json:
+        console.show_json({**plan.as_dict(), "backups": backups})
+        return
+    out = console.out()
+    for note in plan.notes:
+        out.print(console.plain(f"note: {note}"))
+    console.line(
+        out, "ok", "local, host and origin agree" if not plan.steps else f"in step after {len(plan.steps)} steps"
+    )
+    if backups:
+        out.print(console.plain(f"backup: {backups[0].rsplit('/', 1)[0]}"), style="dim")

@@ -1,0 +1,241 @@
+"""Bring three clones together by fast-forward and merge only, or say which fact a person has to judge.
+
+Facts of the controller's clone, the host's and origin's go in; an ordered plan or an escalation comes out. Nothing here
+decides alone what could lose work or change what runs (S9-R05, S9-R08..R11): such a fact is named, with its rule, and stays
+unless the person has accepted that very rule.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Sequence
+from typing import Any, Literal
+
+from lanes.verdict import Reason, Verdict
+
+Place = Literal["local", "host"]
+Action = Literal["discard-metadata", "fetch", "fast-forward", "merge", "push", "relay-to-host", "relay-to-origin"]
+
+# The rules a person can accept with `hemma sync --accept RULE`. The others need the fact mended first.
+ACCEPTABLE = {
+    "runtime-diverged": "the host and origin both moved, and what comes in touches what the host executes",
+    "runs-hold-the-tree": "a live run would see files change under it",
+    "local-edits-host-files": "commits made locally touch files that the host owns",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Dirty:
+    """One uncommitted file of a clone. `drift` is how a changed notebook differs: metadata only, or meaningfully."""
+
+    path: str
+    kind: str  # changed | untracked | conflicted | submodule
+    is_staged: bool = False
+    drift: Literal["metadata-only", "meaningful"] | None = None
+
+    @property
+    def is_metadata_only(self) -> bool:
+        """Whether nothing but a notebook's metadata would be lost with it (S18-R03)."""
+        return self.kind == "changed" and not self.is_staged and self.drift == "metadata-only"
+
+
+@dataclasses.dataclass(frozen=True)
+class CloneState:
+    """One clone against origin as it last saw it. `ahead` and `behind` count commits; paths are what these change."""
+
+    place: Place
+    head: str | None
+    branch: str | None
+    origin_head: str | None
+    ahead: int = 0
+    behind: int = 0
+    incoming: tuple[str, ...] = ()
+    outgoing: tuple[str, ...] = ()
+    dirty: tuple[Dirty, ...] = ()
+    operation: str | None = None
+    is_index_locked: bool = False
+    holding: tuple[str, ...] = ()
+    reaches_origin: bool = True
+
+    @property
+    def has_diverged(self) -> bool:
+        """Whether both this clone and origin have commits of their own."""
+        return bool(self.ahead and self.behind)
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One thing to do at one place, and why. `paths` only for discard-metadata."""
+
+    place: Place
+    action: Action
+    why: str
+    paths: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class SyncPlan:
+    """Steps in the order in which they are done; empty when all three agree. `notes` say what stays as it is."""
+
+    steps: tuple[Step, ...]
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as agents read it under --json --dry-run."""
+        return {"steps": [dataclasses.asdict(step) for step in self.steps], "notes": list(self.notes)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Escalation:
+    """A person has to judge; nothing was done. `verdict` has each rule, its fact, and what to do."""
+
+    verdict: Verdict
+
+
+@dataclasses.dataclass(frozen=True)
+class Lanes:
+    """What classification says of paths: whose they are."""
+
+    host_owned: frozenset[str] = frozenset()
+
+    def of_host(self, paths: Collection[str]) -> tuple[str, ...]:
+        """Those of `paths` that the host owns, in order."""
+        return tuple(sorted(set(paths) & self.host_owned))
+
+
+def plan_sync(
+    local: CloneState, host: CloneState, lanes: Lanes, accepted: Collection[str] = ()
+) -> SyncPlan | Escalation:
+    """Steps that bring the three together on the branch both clones are on: host first, then local (S9-R05).
+
+    Only fast-forward, merge and a push that moves origin forward ever appear. An Escalation names every fact that a person
+    must judge or mend; a rule in `accepted` (of ACCEPTABLE) does not stop the plan.
+    """
+    refused = [*_not_ready(local), *_not_ready(host), *_branches(local, host)]
+    if not refused:
+        refused = [*_host_tree(local, host, lanes), *_local_tree(local, host, lanes)]
+    open_questions = [(reason, mend) for reason, mend in refused if reason.rule not in accepted]
+    if open_questions:
+        steps = tuple(dict.fromkeys(mend for _, mend in open_questions))
+        return Escalation(Verdict(False, tuple(reason for reason, _ in open_questions), steps))
+    return SyncPlan(tuple(_steps(local, host)), tuple(_notes(local, host)))
+
+
+Question = tuple[Reason, str]
+
+
+def _not_ready(clone: CloneState) -> list[Question]:
+    where = "the host's clone" if clone.place == "host" else "the local clone"
+    run = "hemma run -- git" if clone.place == "host" else "git"
+    found: list[Question] = []
+    if clone.operation:
+        fact = f"{where} is in the middle of a {clone.operation}"
+        found.append(
+            (Reason("operation-in-progress", fact), f"{run} status, then finish it or: {run} {clone.operation} --abort")
+        )
+    elif any(entry.kind == "conflicted" for entry in clone.dirty):
+        found.append((Reason("conflicted", f"{where} has unresolved conflicts"), f"{run} status"))
+    if clone.is_index_locked:
+        fact = f"{where} has a locked index: another git works there, or died"
+        found.append((Reason("index-locked", fact), f"wait, or see who: {run} status"))
+    if clone.branch is None:
+        found.append((Reason("detached", f"{where} is on no branch"), f"{run} switch BRANCH"))
+    elif clone.head is None:
+        found.append((Reason("unborn", f"{where} has no commit yet on {clone.branch}"), f"{run} commit"))
+    return found
+
+
+def _branches(local: CloneState, host: CloneState) -> list[Question]:
+    if local.branch == host.branch or None in (local.branch, host.branch):
+        return []
+    fact = f"the host is on {host.branch}, the local clone on {local.branch}"
+    return [(Reason("other-branch", fact), f"git switch {host.branch}")]
+
+
+def _host_gets(local: CloneState, host: CloneState) -> tuple[str, ...]:
+    """The paths that would change in the host's work tree."""
+    return (host.incoming if host.behind else ()) + (local.outgoing if local.ahead else ())
+
+
+def _host_tree(local: CloneState, host: CloneState, lanes: Lanes) -> list[Question]:
+    """What speaks against moving the host's work tree. Nothing, when it does not move."""
+    arriving = _host_gets(local, host)
+    if not host.behind and not local.ahead:
+        return []
+    found: list[Question] = []
+    unsaved = [entry.path for entry in host.dirty if not entry.is_metadata_only and entry.kind != "untracked"]
+    in_the_way = [entry.path for entry in host.dirty if entry.kind == "untracked" and entry.path in arriving]
+    if unsaved or in_the_way:
+        fact = f"the host has uncommitted changes: {_some(unsaved + in_the_way)}"
+        found.append((Reason("host-uncommitted", fact), "hemma commit -m '...' PATH, or hemma run -- git stash push"))
+    runtime = lanes.of_host(arriving)
+    if host.has_diverged and lanes.of_host(host.incoming):
+        fact = f"host and origin diverged ({host.ahead} and {host.behind} commits) in what the host executes: {_some(runtime)}"
+        found.append(_question("runtime-diverged", fact))
+    if host.holding and runtime:
+        fact = f"{len(host.holding)} live runs hold the host's tree ({_some(host.holding)}), and {_some(runtime)} would change"
+        found.append(_question("runs-hold-the-tree", fact))
+    return found
+
+
+def _local_tree(local: CloneState, host: CloneState, lanes: Lanes) -> list[Question]:
+    found: list[Question] = []
+    foreign = lanes.of_host(local.outgoing) if local.ahead else ()
+    if foreign:
+        fact = f"{local.ahead} local commits change files that the host owns: {_some(foreign)}"
+        found.append(_question("local-edits-host-files", fact))
+    arriving = set(local.incoming) | set(host.outgoing)
+    touched = [entry.path for entry in local.dirty if entry.path in arriving]
+    if touched:
+        fact = f"uncommitted local changes would be overwritten: {_some(touched)}"
+        found.append((Reason("local-uncommitted", fact), "git commit or git stash push them, then hemma sync"))
+    return found
+
+
+def _question(rule: str, fact: str) -> Question:
+    return Reason(rule, fact), f"hemma sync --accept {rule}   ({ACCEPTABLE[rule]})"
+
+
+def _steps(local: CloneState, host: CloneState) -> list[Step]:
+    steps: list[Step] = []
+    if host.behind or local.ahead:
+        steps += _discard(host)
+    if host.behind:
+        steps += _into_host("origin has commits that the host lacks", is_merge=bool(host.ahead), host=host)
+    if host.ahead:
+        action: Action = "push" if host.reaches_origin else "relay-to-origin"
+        steps.append(Step("host", action, "the host's commits go to origin first"))
+    if local.behind or host.ahead:
+        steps.append(Step("local", "fetch", "see what origin has now"))
+        steps.append(Step("local", "merge" if local.ahead else "fast-forward", "origin's commits come here"))
+    if local.ahead:
+        steps.append(Step("local", "push", "local commits go to origin"))
+        steps += _into_host("local commits come to the host", is_merge=False, host=host)
+    return steps
+
+
+def _discard(host: CloneState) -> list[Step]:
+    paths = tuple(entry.path for entry in host.dirty if entry.is_metadata_only)
+    why = "only notebook metadata differs; a backup is kept"
+    return [Step("host", "discard-metadata", why, paths)] if paths else []
+
+
+def _into_host(why: str, *, is_merge: bool, host: CloneState) -> list[Step]:
+    bring: Action = "fetch" if host.reaches_origin else "relay-to-host"
+    return [Step("host", bring, why), Step("host", "merge" if is_merge else "fast-forward", why)]
+
+
+def _notes(local: CloneState, host: CloneState) -> list[str]:
+    found: list[str] = []
+    for clone in (host, local):
+        left = [entry.path for entry in clone.dirty if not entry.is_metadata_only]
+        if left:
+            found.append(
+                f"uncommitted on {'the host' if clone.place == 'host' else 'this machine'}, and left alone: {_some(left)}"
+            )
+    return found
+
+
+def _some(names: Sequence[str], shown: int = 5) -> str:
+    rest = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,84 @@
+"""Objects between the two clones over the SSH connection, for a host that has no way to origin: git bundles, by value.
+
+Only refs of ours move by this (refs/remotes/origin/*, refs/hemma/host/*), never a branch; what becomes of the objects is
+a merge like any other.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import Any
+
+from manifests.errors import RepositoryError
+from remote.host import target_of
+from remote.repository import HostRepository, LocalRepository, checked
+from remote.run_ids import new_run_id
+from remote.session import Session
+
+# Fixed scripts: names arrive as arguments, data on stdin and stdout.
+_RECEIVE = (
+    'set -e; file=$(mktemp); trap \'rm -f "$file"\' EXIT; cat > "$file"; git fetch --quiet --no-tags "$file" "$1"'
+)
+_SEND = 'exec git bundle create --quiet - "$@"'
+
+
+def to_host(local: LocalRepository, host: HostRepository, branch: str, known: str | None) -> None:
+    """Bring what we know of origin's `branch` to the host, as its refs/remotes/origin/<branch>. Raises RepositoryError."""
+    ref = f"refs/remotes/origin/{branch}"
+    with tempfile.TemporaryDirectory(prefix="hemma-") as folder:
+        bundle = os.path.join(folder, "bundle")
+        wanted = [ref, *([f"^{known}"] if known and _has(local, known) else [])]
+        made = local.steps([{"argv": ["bundle", "create", "--quiet", bundle, *wanted]}])
+        if made[-1]["code"] and "empty bundle" in made[-1]["stderr"]:
+            return
+        checked(made, "local: bundle origin's commits")
+        with open(bundle, "rb") as file:
+            _run(
+                host,
+                ["bash", "-c", _RECEIVE, "bash", f"{ref}:{ref}"],
+                file.fileno(),
+                None,
+                "host: take origin's commits",
+            )
+
+
+def from_host(host: HostRepository, local: LocalRepository, branch: str, known: str | None) -> str:
+    """Bring the host's `branch` here; returns the ref that holds it. Raises RepositoryError."""
+    kept = f"refs/hemma/host/{branch}"
+    with tempfile.TemporaryDirectory(prefix="hemma-") as folder:
+        bundle = os.path.join(folder, "bundle")
+        wanted = [f"refs/heads/{branch}", *([f"^{known}"] if known else [])]
+        with open(bundle, "wb") as file:
+            _run(host, ["bash", "-c", _SEND, "bash", *wanted], None, file.fileno(), "host: bundle its commits")
+        fetched = local.steps([{"argv": ["fetch", "--quiet", "--no-tags", bundle, f"refs/heads/{branch}:{kept}"]}])
+        checked(fetched, "local: take the host's commits")
+    return kept
+
+
+def _has(local: LocalRepository, commit: str) -> bool:
+    return local.steps([{"argv": ["cat-file", "-e", f"{commit}^{{commit}}"], "may_fail": True}])[-1]["code"] == 0
+
+
+def _run(host: HostRepository, argv: list[str], stdin: int | None, stdout: int | None, what: str) -> None:
+    """Run a fixed command on the host with a file of ours as its input or output."""
+    from remote.stdio import write_to
+
+    said = bytearray()
+    spec = host.host.spec
+    request: dict[str, Any] = {
+        "verb": "run",
+        "run_id": new_run_id(),
+        "state_dir": spec.get("state_dir"),
+        "root": spec.get("root"),
+        "argv": argv,
+        "env": {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"},
+        "lease_s": 60.0,
+        "stdin": stdin is not None,
+        "lane": "hemma",
+    }
+    sink = write_to(stdout) if stdout is not None else said.extend
+    end = Session(target_of(spec), request, (sink, said.extend), stdin=stdin).follow()
+    if end.get("exit_code") != 0:
+        lines = said.decode("utf-8", "replace").strip().splitlines()
+        raise RepositoryError(f"{what}: {lines[-1] if lines else end.get('reason')}", remedy="hemma status")
