@@ -24,11 +24,12 @@ _PIECE = re.compile(
 
 @dataclass(frozen=True)
 class Command:
-    """One command: `text` without its `!` or `%`; `line` counts from 1 in the cell."""
+    """One command: `text` without its `!` or `%`; `line` counts from 1 in the cell; a variable may take its output."""
 
     line: int
     kind: CommandKind
     text: str
+    is_captured: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ def _of_lines(lines: list[str]) -> CellCode:
     return CellCode("\n".join(python), tuple(commands))
 
 
-Found = list[tuple[CommandKind, str]]
+# Kind, text, and whether a variable takes the output, of each command in a line.
+Found = list[tuple[CommandKind, str, bool]]
 
 
 def _replaced(line: str) -> tuple[str, Found] | None:
@@ -104,11 +106,11 @@ def _replaced(line: str) -> tuple[str, Found] | None:
     text = line.lstrip()
     indent = line[: len(line) - len(text)]
     if text.startswith("!"):
-        return f"{indent}pass", [("shell", text.lstrip("!").strip())]
+        return f"{indent}pass", [("shell", text.lstrip("!").strip(), False)]
     if text.startswith("%"):
         return _magic(indent, text.lstrip("%").strip())
     if assigned := _ASSIGNED.match(line):
-        shell: Found = [("shell", assigned[4].strip())]
+        shell: Found = [("shell", assigned[4].strip(), True)]
         python, found = ("", shell) if assigned[3] == "!" else _magic("", assigned[4].strip())
         return f"{assigned[1]}{assigned[2]} = {'None' if python in {'', 'pass'} else python}", found
     return (f"{indent}pass", []) if _HELP.match(line) else None
@@ -119,7 +121,7 @@ def _magic(indent: str, text: str) -> tuple[str, Found]:
     if name in _PYTHON_LINES:
         return f"{indent}{rest.strip() or 'pass'}", []
     kind: CommandKind = "shell" if name in _SHELL_LINES else "magic"
-    return f"{indent}pass", [(kind, rest.strip() if kind == "shell" else text)]
+    return f"{indent}pass", [(kind, rest.strip() if kind == "shell" else text, kind == "shell")]
 
 
 class _Scanner:

@@ -57,7 +57,7 @@ _OPTIONS_WITH_VALUE = {"-W", "-X"}
 def judge(command: Command) -> Fault | None:
     """What is wrong with a command in a cell, or None when a thin notebook may hold it."""
     if command.kind == "shell":
-        return judge_shell(command.text)
+        return judge_shell(command.text) or _judge_captured(command)
     name, _, rest = command.text.partition(" ")
     if command.kind == "cell-magic":
         return _judge_cell_magic(name)
@@ -68,6 +68,13 @@ def judge(command: Command) -> Fault | None:
     if name == "sql":
         return "row-selection", "%sql chooses rows in the cell"
     return None if name in _MAGICS else ("command", f"%{name} is no committed command")
+
+
+def _judge_captured(command: Command) -> Fault | None:
+    program = command.text.split(maxsplit=1)[0] if command.is_captured and command.text else ""
+    if program == "ls":
+        return "archive-resolution", "takes a list of files into the cell"
+    return ("logic", f"takes what {program} prints into the cell") if program in {"cat", "tail"} else None
 
 
 def _judge_cell_magic(name: str) -> Fault | None:

@@ -60,7 +60,7 @@ def check_thin(notebook: Raw) -> list[Finding]:
     faults: list[Finding] = []
     for index, (cell, heading) in enumerate(zip(found.cells, sections(found.cells), strict=True)):
         each = list(_in_any_cell(cell))
-        if cell.cell_type == "code":
+        if cell.cell_type == "code" and not _MARKER.search(cell.source):
             each += _in_code(cell.source) if is_python else _in_other_code(cell.source, language)
         faults += (Finding(index, heading, line, *fault, MENDS[fault[0]]) for line, fault in sorted(each, key=_by_line))
     return faults

@@ -106,19 +106,13 @@ class Stage:
 
     # -- our own processes and files -------------------------------------------------------------------------------
 
-    def broker_pid(self) -> int | None:
-        """The running broker, if there is one."""
-        for path in (self.folder / "state/broker").glob("*.pid"):
-            pid = int(path.read_text(encoding="ascii"))
-            if local_process.started(pid):
-                return pid
-        return None
-
     def end_broker(self) -> None:
-        """End the broker, and with it the agent; returns when both are gone."""
+        """End every broker of this stage, and with it the agents; returns when all are gone.
+
+        There are two when a source file of ours was edited meanwhile: each version starts a broker of its own.
+        """
         ours = self.processes()
-        pid = self.broker_pid()
-        if pid is not None:
+        for pid in (pid for pid, role in ours.items() if role == "broker"):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         local_process.holds_within(lambda: not any(map(local_process.started, ours)), 10)

@@ -27,7 +27,7 @@ def run(run_id: str, age_s: float, size: int = 0, **more: Any) -> dict[str, Any]
     return {**facts, **more}
 
 
-RUNNING = {"status": {"state": "running", "supervisor": {"boot_id": "b"}}}
+RUNNING: dict[str, Any] = {"status": {"state": "running", "supervisor": {"boot_id": "b"}}}
 
 
 def test_young_runs_within_the_budget_all_stay() -> None:

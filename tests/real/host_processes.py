@@ -5,13 +5,24 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
+from remote import loopback
 from remote.loopback import LoopbackHost
-from tests.support import Cli, command_line, processes_naming, wait_until
+from tests.support import GIT_CONFIG, Cli, command_line, processes_naming, wait_until
 
 FIRST_STAGE = "source=sys.stdin.buffer"
+
+
+@contextlib.contextmanager
+def private_host(folder: Path) -> Iterator[LoopbackHost]:
+    """A host for one test alone: it may be stopped and started, and no other test's agents are on it."""
+    (folder / "home").mkdir()
+    (folder / "home/.gitconfig").write_text(GIT_CONFIG)
+    yield loopback.start("own", str(folder / "loopback"), "openssh", str(folder / "home"))
+    loopback.stop("own", str(folder / "loopback"))
 
 
 def parent_of(pid: int) -> int:

@@ -13,8 +13,8 @@ import pytest
 
 from remote import loopback
 from remote.loopback import LoopbackHost
-from tests.real.host_processes import agents, brokers, is_alive, runs_folder, the_agent, wait_for_state
-from tests.support import GIT_CONFIG, Cli, EnvironFor, wait_until
+from tests.real.host_processes import agents, brokers, is_alive, private_host, runs_folder, the_agent, wait_for_state
+from tests.support import Cli, EnvironFor, wait_until
 
 Make = Callable[[dict[str, str]], Cli]
 # Says where it is, then waits for a line for as long as it takes, so that a test can break things in between.
@@ -23,11 +23,9 @@ DIALOGUE = "echo begun; read line; echo $line; echo whole >&2; exit 9"
 
 @pytest.fixture
 def own_sshd(tmp_path: Path) -> Iterator[LoopbackHost]:
-    """A host of this test's own: it may be stopped, and no other test's agents are on it."""
-    (tmp_path / "home").mkdir()
-    (tmp_path / "home/.gitconfig").write_text(GIT_CONFIG)
-    yield loopback.start("own", str(tmp_path / "loopback"), "openssh", str(tmp_path / "home"))
-    loopback.stop("own", str(tmp_path / "loopback"))
+    """A host of this test's own."""
+    with private_host(tmp_path) as host:
+        yield host
 
 
 @pytest.fixture

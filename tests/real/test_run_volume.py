@@ -9,18 +9,34 @@ import resource
 import signal
 import subprocess
 import time
-
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.real.host_processes import brokers, newest_run, the_agent, wait_for_state
-from tests.real.test_run_reliability import own, own_sshd  # noqa: F401 - fixtures
-from tests.support import Cli, wait_until
+from remote.loopback import LoopbackHost
+from tests.real.host_processes import brokers, newest_run, private_host, the_agent, wait_for_state
+from tests.support import Cli, EnvironFor, wait_until
 
+Make = Callable[[dict[str, str]], Cli]
 GIB = 1 << 30
 MAX_MEMORY_KB = 80 * 1024
+
+
+@pytest.fixture
+def own_sshd(tmp_path: Path) -> Iterator[LoopbackHost]:
+    """A host of this test's own."""
+    with private_host(tmp_path) as host:
+        yield host
+
+
+@pytest.fixture
+def own(own_sshd: LoopbackHost, hemma_with: Make, settings_env: EnvironFor, tmp_path: Path) -> Cli:
+    """The CLI against `own_sshd`, with a broker and state folders of its own, warm."""
+    cli = hemma_with(settings_env(own_sshd, state=tmp_path / "hemma"))
+    assert cli("run", "--", "true").returncode == 0
+    return cli
 
 
 def peak_kb(pid: int) -> int:
@@ -29,7 +45,7 @@ def peak_kb(pid: int) -> int:
     return int(found[1]) if found else 0
 
 
-def test_a_gigabyte_arrives_whole_and_no_process_grows(own: Cli, own_sshd: object, tmp_path: Path) -> None:  # noqa: F811
+def test_a_gigabyte_arrives_whole_and_no_process_grows(own: Cli, own_sshd: LoopbackHost, tmp_path: Path) -> None:
     line = f"head -c {GIB} /dev/zero; read line; exit 3"
     child = own.start("run", "--shell", line)
     assert child.stdout is not None
@@ -45,7 +61,7 @@ def test_a_gigabyte_arrives_whole_and_no_process_grows(own: Cli, own_sshd: objec
     involved = {
         "client": child.pid,
         "broker": brokers(own)[0],
-        "agent": the_agent(own_sshd),  # type: ignore[arg-type]
+        "agent": the_agent(own_sshd),
         "supervisor": told["supervisor"]["pid"],
     }
     peaks = {name: peak_kb(pid) for name, pid in involved.items()}
@@ -55,7 +71,7 @@ def test_a_gigabyte_arrives_whole_and_no_process_grows(own: Cli, own_sshd: objec
     (newest_run(own) / "logs/stdout.log").unlink()
 
 
-def test_a_reader_that_stops_holds_the_command_back(own: Cli) -> None:  # noqa: F811
+def test_a_reader_that_stops_holds_the_command_back(own: Cli) -> None:
     """Without end the host's disk would fill with what nobody reads: the command waits, as on any full pipe."""
     child = own.start("run", "-n", "--", "cat", "/dev/zero")
     wait_for_state(own, "running")
@@ -88,7 +104,7 @@ def test_fifty_commands_at_once_keep_their_streams_apart(hemma: Cli) -> None:
     assert ends == wanted
 
 
-def test_fifty_commands_at_once_from_nothing_share_one_broker(own: Cli) -> None:  # noqa: F811
+def test_fifty_commands_at_once_from_nothing_share_one_broker(own: Cli) -> None:
     """Fifty clients that find no broker, and a host that has never seen the agent."""
     (broker,) = brokers(own)
     os.kill(broker, signal.SIGTERM)
@@ -101,7 +117,7 @@ def test_fifty_commands_at_once_from_nothing_share_one_broker(own: Cli) -> None:
     assert len(brokers(own)) == 1
 
 
-def test_clients_that_lose_their_broker_share_the_next(own: Cli) -> None:  # noqa: F811
+def test_clients_that_lose_their_broker_share_the_next(own: Cli) -> None:
     children = [own.start("run", "--shell", f"echo {n}; read line; echo $line; exit {n}") for n in range(12)]
     for child in children:
         assert child.stdout is not None
@@ -113,7 +129,7 @@ def test_clients_that_lose_their_broker_share_the_next(own: Cli) -> None:  # noq
     assert len(brokers(own)) == 1
 
 
-def test_input_larger_than_memory_budgets_flows_through(own: Cli) -> None:  # noqa: F811
+def test_input_larger_than_memory_budgets_flows_through(own: Cli) -> None:
     size = 200 << 20
     argv = own.argv("run", "--", "wc", "-c")
     source = subprocess.Popen(["head", "-c", str(size), "/dev/zero"], stdout=subprocess.PIPE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 
 import pytest
@@ -20,7 +21,7 @@ def test_any_split_of_the_stream_gives_the_same_frames(sent: list[tuple[int, int
     stream = b"".join(frames.frame(*each) for each in sent)
     borders = sorted({0, len(stream), *(cut for cut in cuts if cut <= len(stream))})
     parser = frames.Parser()
-    got = [each for a, b in zip(borders, borders[1:], strict=False) for each in parser.feed(stream[a:b])]
+    got = [each for a, b in itertools.pairwise(borders) for each in parser.feed(stream[a:b])]
     assert got == sent
 
 

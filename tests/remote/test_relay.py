@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -164,10 +165,8 @@ def pipe() -> Iterator[tuple[int, int]]:
     reader, writer = os.pipe()
     yield reader, writer
     for file in (reader, writer):
-        try:
+        with contextlib.suppress(OSError):
             os.close(file)
-        except OSError:
-            pass
 
 
 def test_what_a_spool_has_read_is_in_its_file(folder: str, pipe: tuple[int, int]) -> None:
