@@ -51,7 +51,16 @@ def run_hemma() -> int:
 def _run(arguments: list[str]) -> int:
     from controller.cli.run import main as run
 
-    return run(arguments)
+    code = run(arguments)
+    if "coverage" in sys.modules:
+        return code  # it writes what it has seen on the way out
+    # Nothing of ours is left to tidy up, and taking the interpreter down in order costs more than the run's round trip.
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            code = code or 1  # our reader is gone
+    os._exit(code)
 
 
 if __name__ == "__main__":

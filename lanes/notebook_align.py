@@ -14,7 +14,7 @@ Pair = tuple[int | None, int | None]
 SIMILAR = 0.5
 # Above these sizes, pairing by likeness costs more than it tells: equal cells still pair, the others go by position.
 MAX_LIKENESS_PAIRS = 10_000
-MAX_EXACT_PAIRS = 4_000_000
+MAX_EXACT_PAIRS = 250_000
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 

@@ -46,18 +46,18 @@ _PROCESS = {"call", "check_call", "check_output", "run", "Popen"}
 _SHELLS = {"getoutput", "getstatusoutput", "os.popen", "os.system", "system"}
 
 
-def judge_python(tree: ast.Module) -> Iterator[Located]:
+def judge_python(statements: list[ast.stmt]) -> Iterator[Located]:
     """Everything in the code of a cell that belongs into the repository. One finding per line and rule."""
     seen: set[tuple[int, str]] = set()
     named: set[int] = set()
-    for node in ast.walk(tree):
+    for node in (node for statement in statements for node in ast.walk(statement)):
         for fault in _faults(node):
             line = getattr(node, "lineno", 0)
             if (line, fault[0]) not in seen:
                 seen.add((line, fault[0]))
                 yield line, fault
             named.add(line)
-    for statement in tree.body:
+    for statement in statements:
         yield from _leftovers(statement, named)
 
 

@@ -107,7 +107,20 @@ def _in_code(source: str) -> Iterator[tuple[int | None, Fault]]:
         with warnings.catch_warnings():
             # "\\d" in a cell's string is Python's complaint to its author, not to whoever checks.
             warnings.simplefilter("ignore")
-            yield from list(judge_python(ast.parse(code.python)))
+            faults = list(judge_python(_parsed(code.python)))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = error.lineno if isinstance(error, SyntaxError) else None
-        yield line, ("unreadable", "is not Python that can be read")
+        yield line - 1 if line else None, ("unreadable", "is not Python that can be read")
+        return
+    yield from ((line and line - 1, fault) for line, fault in faults)
+
+
+def _parsed(python: str) -> list[ast.stmt]:
+    """The statements of a cell, one line further down than they stand in it. Raises what ast.parse does."""
+    # A module with a syntax error makes CPython open the file it came from, whose name here is made up; one interactive
+    # statement does not. Inside strings the block adds a blank per line, which no rule looks at.
+    block = "\n ".join(["if True:", *python.split("\n"), "pass\n"])
+    tree = ast.parse(block, mode="single").body
+    if len(tree) != 1 or not isinstance(tree[0], ast.If) or tree[0].orelse:
+        raise SyntaxError("the cell closes the block around it")
+    return tree[0].body[:-1]

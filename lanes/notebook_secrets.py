@@ -29,7 +29,7 @@ _NAMED = re.compile(
     re.IGNORECASE,
 )
 _ENVIRONMENT = re.compile(
-    r"^\s*(?:%env|%set_env|!?\s*export)\s+(?P<name>\w*(?:KEY|TOKEN|SECRET|PASSWORD)\w*)(?:=|\s)\s*(?P<value>\S+)",
+    r"^[ \t]*(?:%env|%set_env|!?[ \t]*export)[ \t]+(?P<name>\w*(?:KEY|TOKEN|SECRET|PASSWORD)\w*)(?:=|[ \t])[ \t]*(?P<value>\S+)",
     re.IGNORECASE | re.MULTILINE,
 )
 # Not a value: a reference to a variable, a word in place of one, the name of a variable or a field, plain words.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 OURS, MIDDLE, THEIRS = "<<<<<<< ours", "=======", ">>>>>>> theirs"
 # difflib is quadratic in lines that repeat; above this it may take frequent lines for noise, and conflict more often.
-MAX_EXACT_LINES = 5_000
+MAX_EXACT_LINES = 1_000
 
 
 class MergedText(NamedTuple):

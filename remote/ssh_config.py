@@ -10,10 +10,12 @@ import dataclasses
 import getpass
 import glob
 import os
+import platform
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 
 from manifests.errors import UsageError
 
@@ -111,12 +113,15 @@ def _has_other_home() -> bool:
 def _read_config(user: str | None, host: str, port: int | None, config_file: str | None) -> dict[str, list[str]]:
     import paramiko
 
-    lines = [line for name in config_files(config_file) for line in included_lines(name)]
-    config = paramiko.SSHConfig.from_text("\n".join(lines))
-    options = {
-        name.lower(): list(value) if isinstance(value, list) else [str(value)]
-        for name, value in config.lookup(host).items()
-    }
+    lines = ["Host *", f"User {user}"] if user else []  # first, so that `Match user` sees it
+    lines += [line for name in config_files(config_file) for line in included_lines(name)]
+    with open(os.devnull, encoding="ascii") as nothing:
+        ours, sys.stdin = sys.stdin, nothing  # `Match exec` must not read the input of the command to be run
+        try:
+            found = paramiko.SSHConfig.from_text("\n".join(lines)).lookup(host)
+        finally:
+            sys.stdin = ours
+    options = {name.lower(): list(value) if isinstance(value, list) else [str(value)] for name, value in found.items()}
     if user:
         options["user"] = [user]
     if port:
@@ -133,6 +138,8 @@ def included_lines(path: str, depth: int = 0) -> list[str]:
         return []
     found: list[str] = []
     block = "Host *"
+    # As ssh_config(5) has it: a user's file may include from ~/.ssh, wherever it lies itself; the system's from /etc/ssh.
+    base = "/etc/ssh" if path.startswith("/etc/ssh/") else os.path.expanduser("~/.ssh")
     with open(path, encoding="utf-8", errors="surrogateescape") as file:
         for raw in file:
             keyword, _, rest = raw.strip().replace("=", " ", 1).partition(" ")
@@ -142,7 +149,7 @@ def included_lines(path: str, depth: int = 0) -> list[str]:
                 found.append(raw.rstrip("\n"))
                 continue
             for pattern in shlex.split(rest):
-                for name in sorted(glob.glob(os.path.join(os.path.dirname(path), os.path.expanduser(pattern)))):
+                for name in sorted(glob.glob(os.path.join(base, os.path.expanduser(pattern)))):
                     found += [*included_lines(name, depth + 1), block]
     return found
 
@@ -152,11 +159,15 @@ def _target(alias: str, host: str, options: dict[str, list[str]]) -> SshTarget:
         value = options.get(name, [""])[0].strip()
         return value if value and value.lower() != "none" else None
 
-    def files(name: str, default: str) -> tuple[str, ...]:
-        return tuple(os.path.expanduser(path) for path in shlex.split(one(name) or default))
-
     hostname, user, port = one("hostname") or host, one("user") or getpass.getuser(), int(one("port") or 22)
-    identities = [os.path.expanduser(path.strip('"')) for path in options.get("identityfile", [])]
+
+    def expanded(text: str) -> str:
+        return os.path.expanduser(_expand(text.strip('"'), hostname, port, user, host))
+
+    def files(name: str, default: str) -> tuple[str, ...]:
+        return tuple(_paths(expanded(word) for word in (one(name) or default).split(" ")))
+
+    identities = [expanded(path) for path in options.get("identityfile", [])]
     known = files("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2")
     known += files("globalknownhostsfile", "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2")
     command = one("proxycommand")
@@ -175,9 +186,21 @@ def _target(alias: str, host: str, options: dict[str, list[str]]) -> SshTarget:
     )
 
 
+def _paths(words: Iterable[str]) -> list[str]:
+    """Paths from a line that was split at its spaces: `ssh -G` prints a path with a space in it without quotes."""
+    rest, found = list(words), list[str]()
+    while rest:
+        length = next((n for n in range(len(rest), 1, -1) if os.path.exists(" ".join(rest[:n]))), 1)
+        found.append(" ".join(rest[:length]))
+        del rest[:length]
+    return found
+
+
 def _expand(command: str, hostname: str, port: int, user: str, host: str) -> str:
-    """The tokens of ssh_config(5) that ProxyCommand accepts."""
+    """The tokens of ssh_config(5) that can be known before there is a connection."""
     values = {"%%": "%", "%h": hostname, "%p": str(port), "%r": user, "%n": host, "%u": getpass.getuser()}
+    values |= {"%d": os.path.expanduser("~"), "%L": platform.node().partition(".")[0], "%l": platform.node()}
+    values |= {"%i": str(os.getuid())} if hasattr(os, "getuid") else {}
     pieces, rest = [], command
     while "%" in rest:
         before, _, after = rest.partition("%")

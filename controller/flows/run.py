@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from contextlib import contextmanager
 
 from lanes import guards
 from manifests.errors import HemmaError, Unreachable
@@ -19,7 +18,7 @@ from remote.session import HostRefused, Session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
     from typing import Any
 
     from remote.stdio import Write
@@ -77,7 +76,7 @@ def session_for(
 
 def follow(session: Session) -> dict[str, Any]:
     """Follow a session to its end with our signals passed on. Raises the guard's refusal, or the link's error."""
-    with signals_passed_on(session):
+    with SignalsPassedOn(session):
         try:
             return session.follow()
         except HostRefused as refused:
@@ -103,26 +102,32 @@ def exit_code_of(end: dict[str, Any], run_id: str) -> int:
     raise Unreachable(f"run {run_id} was lost: {reason}", remedy=f"what it wrote until then: {mend}", code="run-lost")
 
 
-@contextmanager
-def signals_passed_on(session: Session) -> Generator[None]:
-    """Within this, Ctrl-C and SIGTERM go to the remote command, and a timer keeps the lease while we are blocked."""
-    handlers: dict[int, Any] = {
-        signal.SIGINT: _calling(session.interrupt),
-        signal.SIGTERM: _calling(session.send_signal, signal.SIGTERM),
-    }
-    if hasattr(signal, "SIGALRM"):
-        handlers[signal.SIGALRM] = _calling(session.renew)
-        handlers[signal.SIGQUIT] = _calling(session.send_signal, signal.SIGQUIT)
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    lease_s = session.request.get("lease_s") or 40.0
-    if hasattr(signal, "setitimer"):
-        signal.setitimer(signal.ITIMER_REAL, min(10.0, lease_s / 4), min(10.0, lease_s / 4))
-    try:
-        yield
-    finally:
+class SignalsPassedOn:
+    """Within this, Ctrl-C and SIGTERM go to the remote command, and a timer keeps the lease while we are blocked.
+
+    A class, not a generator: contextlib alone would cost more than all of this does.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._renew_s = min(10.0, (session.request.get("lease_s") or 40.0) / 4)
+        self._before: dict[int, Any] = {}
+        self._handlers = {
+            signal.SIGINT: _calling(session.interrupt),
+            signal.SIGTERM: _calling(session.send_signal, signal.SIGTERM),
+        }
+        if hasattr(signal, "SIGALRM"):
+            self._handlers[signal.SIGALRM] = _calling(session.renew)
+            self._handlers[signal.SIGQUIT] = _calling(session.send_signal, signal.SIGQUIT)
+
+    def __enter__(self) -> None:
+        self._before = {number: signal.signal(number, handler) for number, handler in self._handlers.items()}
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, self._renew_s, self._renew_s)
+
+    def __exit__(self, *_: object) -> None:
         if hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in before.items():
+        for number, handler in self._before.items():
             signal.signal(number, handler)
 
 

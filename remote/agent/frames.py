@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import json
 import struct
-from typing import Mapping
+
+TYPE_CHECKING = False  # typing itself is not imported: it would be a tenth of a warm `hemma run`
+if TYPE_CHECKING:
+    from typing import Mapping
 
 HEADER = struct.Struct(">BII")
 OFFSET = struct.Struct(">Q")

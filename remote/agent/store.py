@@ -215,9 +215,17 @@ def remove(runs: str, run_ids: list[str]) -> dict[str, object]:
 
     The choice is the controller's (lanes.retention); that a live run never goes is checked again here, last.
     """
-    removed, kept = [], []
+    removed: list[str] = []
+    kept: list[str] = []
+    try:
+        present = set(os.listdir(runs))
+    except OSError:
+        present = set()
     for run_id in run_ids:
-        folder = os.path.join(runs, os.path.basename(run_id))
+        if run_id not in present:  # no name but a run's own may ever reach rmtree
+            kept.append(run_id)
+            continue
+        folder = os.path.join(runs, run_id)
         known = facts(folder)
         fresh = time.time() - float(str(known["modified_s"])) < 60
         if known["supervisor_alive"] or known["command_alive"] or (known["status"] is None and fresh):

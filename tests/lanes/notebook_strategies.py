@@ -12,9 +12,13 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
-LINES = st.sampled_from(["a = 1", "b = 2", "!hemma ps", "# Train", "def f(): pass", "", "  x", "\ufeffå\u2028", "\ud800", "c\r"])
+LINES = st.sampled_from(
+    ["a = 1", "b = 2", "!hemma ps", "# Train", "def f(): pass", "", "  x", "\ufeffå\u2028", "\ud800", "c\r"]
+)
 SOURCES = st.lists(LINES, max_size=5).map("\n".join) | st.text(max_size=20)
-TAGS = st.lists(st.sampled_from(["parameters", "hide-input", "remove-cell", "skip-execution", "mine"]), max_size=3, unique=True)
+TAGS = st.lists(
+    st.sampled_from(["parameters", "hide-input", "remove-cell", "skip-execution", "mine"]), max_size=3, unique=True
+)
 
 CELL_METADATA = st.fixed_dictionaries(
     {},
@@ -52,10 +56,17 @@ def outputs(draw: st.DrawFn) -> dict[str, Any]:
     """One output of a code cell."""
     kind = draw(st.sampled_from(["stream", "execute_result", "display_data", "error"]))
     if kind == "stream":
-        return {"output_type": kind, "name": draw(st.sampled_from(["stdout", "stderr"])), "text": draw(as_written(SOURCES))}
+        return {
+            "output_type": kind,
+            "name": draw(st.sampled_from(["stdout", "stderr"])),
+            "text": draw(as_written(SOURCES)),
+        }
     if kind == "error":
         return {"output_type": kind, "ename": "E", "evalue": draw(st.text(max_size=4)), "traceback": ["a", "b"]}
-    data = {"text/plain": draw(as_written(SOURCES)), **draw(st.dictionaries(st.just("application/json"), JSON, max_size=1))}
+    data = {
+        "text/plain": draw(as_written(SOURCES)),
+        **draw(st.dictionaries(st.just("application/json"), JSON, max_size=1)),
+    }
     made: dict[str, Any] = {"output_type": kind, "data": data, "metadata": {}}
     return {**made, "execution_count": draw(st.none() | st.integers(0, 9))} if kind == "execute_result" else made
 
@@ -84,7 +95,14 @@ def notebooks(draw: st.DrawFn, max_cells: int = 6) -> dict[str, Any]:
     minor = draw(st.integers(0, 5))
     made = [draw(cells(minor)) for _ in range(draw(st.integers(0, max_cells)))]
     if minor >= 5:
-        ids = draw(st.lists(st.from_regex(r"[a-zA-Z0-9_-]{1,12}", fullmatch=True), min_size=len(made), max_size=len(made), unique=True))
+        ids = draw(
+            st.lists(
+                st.from_regex(r"[a-zA-Z0-9_-]{1,12}", fullmatch=True),
+                min_size=len(made),
+                max_size=len(made),
+                unique=True,
+            )
+        )
         for cell, cell_id in zip(made, ids, strict=True):
             cell["id"] = cell_id
     return {"cells": made, "metadata": draw(NOTEBOOK_METADATA), "nbformat": 4, "nbformat_minor": minor}
@@ -115,7 +133,10 @@ def written(notebook: object) -> st.SearchStrategy[bytes]:
     """The same JSON in any layout."""
     return st.builds(
         lambda indent, is_sorted, is_ascii, end: (
-            json.dumps(notebook, indent=indent, sort_keys=is_sorted, ensure_ascii=is_ascii).encode("utf-8", "backslashreplace") + end
+            json.dumps(notebook, indent=indent, sort_keys=is_sorted, ensure_ascii=is_ascii).encode(
+                "utf-8", "backslashreplace"
+            )
+            + end
         ),
         st.sampled_from([None, 1, 4, "\t"]),
         st.booleans(),
@@ -147,7 +168,11 @@ BROKEN = {
     "metadata-is-null": b'{"cells": [], "metadata": null, "nbformat": 4, "nbformat_minor": 5}',
     "attachments-are-list": b'{"cells": [{"cell_type": "raw", "source": "", "attachments": []}], "nbformat": 4, "nbformat_minor": 4}',
     "key-twice": b'{"cells": [], "metadata": {"a": 1, "a": 2}, "nbformat": 4, "nbformat_minor": 5}',
-    "too-deep": b'{"cells": [], "metadata": ' + b'{"a":' * 200 + b"1" + b"}" * 200 + b', "nbformat": 4, "nbformat_minor": 5}',
+    "too-deep": b'{"cells": [], "metadata": '
+    + b'{"a":' * 200
+    + b"1"
+    + b"}" * 200
+    + b', "nbformat": 4, "nbformat_minor": 5}',
     "far-too-deep": b"[" * 200_000,
     "huge-number": b'{"cells": [], "metadata": {"n": ' + b"9" * 10_000 + b'}, "nbformat": 4, "nbformat_minor": 5}',
 }

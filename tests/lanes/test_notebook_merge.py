@@ -43,8 +43,17 @@ def both(base: dict[str, Any], ours: dict[str, Any], theirs: dict[str, Any]) -> 
 
 def test_different_cells_lines_tags_and_keys_come_together() -> None:
     base = notebook("# T", cell("a = 1\nb = 2\nc = 3", metadata={"tags": ["parameters", "old"]}), "x = 1", title="T")
-    ours = notebook("# T", cell("a = 9\nb = 2\nc = 3", metadata={"tags": ["parameters", "old", "mine"]}), "x = 1", "y", title="U")
-    theirs = notebook("# New", "z", cell("a = 1\nb = 2\nc = 7", metadata={"tags": ["parameters", "yours"]}), "x = 1", title="T", more=1)
+    ours = notebook(
+        "# T", cell("a = 9\nb = 2\nc = 3", metadata={"tags": ["parameters", "old", "mine"]}), "x = 1", "y", title="U"
+    )
+    theirs = notebook(
+        "# New",
+        "z",
+        cell("a = 1\nb = 2\nc = 7", metadata={"tags": ["parameters", "yours"]}),
+        "x = 1",
+        title="T",
+        more=1,
+    )
     merged = both(base, ours, theirs)
     assert merged.conflicts == ()
     assert sources(merged) == ["# New", "z", "a = 9\nb = 2\nc = 7", "x = 1", "y"]
@@ -57,7 +66,11 @@ def test_outputs_come_with_the_source_that_made_them() -> None:
     def ran(source: str, text: str) -> dict[str, Any]:
         return cell(source, outputs=[{"output_type": "stream", "name": "stdout", "text": text}], execution_count=1)
 
-    merged = both(notebook(cell("a = 1\n\nb = 1")), notebook(ran("a = 2\n\nb = 1", "ours")), notebook(ran("a = 1\n\nb = 2", "theirs")))
+    merged = both(
+        notebook(cell("a = 1\n\nb = 1")),
+        notebook(ran("a = 2\n\nb = 1", "ours")),
+        notebook(ran("a = 1\n\nb = 2", "theirs")),
+    )
     assert sources(merged) == ["a = 2\n\nb = 2"]
     assert json.loads(merged.notebook)["cells"][0]["outputs"] == []
     # Ours only ran it again: the source and the outputs of theirs belong together.
@@ -75,7 +88,12 @@ def test_what_tools_wrote_on_both_sides_never_conflicts() -> None:
 
 
 def test_the_same_new_cells_on_both_sides_are_there_once() -> None:
-    assert sources(both(notebook("a"), notebook("a", "n1", "n2"), notebook("a", "n1", "n2", "n3"))) == ["a", "n1", "n2", "n3"]
+    assert sources(both(notebook("a"), notebook("a", "n1", "n2"), notebook("a", "n1", "n2", "n3"))) == [
+        "a",
+        "n1",
+        "n2",
+        "n3",
+    ]
 
 
 def test_a_cell_moved_on_one_side_and_kept_on_the_other_is_there_once() -> None:
@@ -96,7 +114,11 @@ def test_a_notebook_added_on_both_sides_has_an_empty_base() -> None:
 
 
 def test_the_same_line_conflicts_inside_the_cell() -> None:
-    merged = both(notebook("# H", "a = 1\nb = 1\nc = 1"), notebook("# H", "a = 2\nb = 1\nc = 2"), notebook("# H", "a = 3\nb = 1\nc = 1"))
+    merged = both(
+        notebook("# H", "a = 1\nb = 1\nc = 1"),
+        notebook("# H", "a = 2\nb = 1\nc = 2"),
+        notebook("# H", "a = 3\nb = 1\nc = 1"),
+    )
     assert sources(merged)[1] == "<<<<<<< ours\na = 2\n=======\na = 3\n>>>>>>> theirs\nb = 1\nc = 2"
     assert [(c.index, c.heading, c.what) for c in merged.conflicts] == [(1, "H", "source")]
     assert "conflict" in [finding.rule for finding in check_thin(merged.notebook)]
@@ -114,7 +136,11 @@ def test_edited_here_and_removed_there_keeps_the_edit_between_markers() -> None:
     ("ours", "theirs", "what"),
     [
         ({"metadata": {"name": "a"}}, {"metadata": {"name": "b"}}, "metadata"),
-        ({"attachments": {"a.png": {"image/png": "AA"}}}, {"attachments": {"a.png": {"image/png": "BB"}}}, "attachments"),
+        (
+            {"attachments": {"a.png": {"image/png": "AA"}}},
+            {"attachments": {"a.png": {"image/png": "BB"}}},
+            "attachments",
+        ),
         ({"cell_type": "markdown"}, {"cell_type": "raw"}, "cell_type"),
         ({"unheard_of": 1}, {"unheard_of": 2}, "other"),
     ],
@@ -130,7 +156,9 @@ def test_outputs_conflict_where_they_are_meant() -> None:
         return notebook(cell("a", outputs=[{"output_type": "stream", "name": "stdout", "text": text}]))
 
     assert merge(ran("1"), ran("2"), ran("3")).conflicts == ()
-    assert [c.what for c in merge(ran("1"), ran("2"), ran("3"), NotebookPolicy(outputs_are_metadata=False)).conflicts] == ["outputs"]
+    assert [
+        c.what for c in merge(ran("1"), ran("2"), ran("3"), NotebookPolicy(outputs_are_metadata=False)).conflicts
+    ] == ["outputs"]
 
 
 def test_metadata_of_the_notebook_conflicts_in_a_cell_of_its_own() -> None:
@@ -141,7 +169,9 @@ def test_metadata_of_the_notebook_conflicts_in_a_cell_of_its_own() -> None:
     assert json.loads(merged.notebook)["metadata"]["title"] == "U"
 
 
-@pytest.mark.parametrize("text", [value for value in BROKEN.values() if value.strip()], ids=[k for k, v in BROKEN.items() if v.strip()])
+@pytest.mark.parametrize(
+    "text", [value for value in BROKEN.values() if value.strip()], ids=[k for k, v in BROKEN.items() if v.strip()]
+)
 def test_a_broken_side_keeps_all_its_bytes(text: bytes) -> None:
     base, theirs = json.dumps(notebook("a"), indent=1).encode(), json.dumps(notebook("b"), indent=1).encode()
     assert merge(base, text, base) == Merged(text, ())

@@ -21,7 +21,9 @@ from tests.lanes.notebook_strategies import BROKEN, drifted, notebooks, written
 pytestmark = pytest.mark.req("S18-R03")
 CASES = Path(__file__).resolve().parent.parent / "cases/notebooks"
 MEANT = NotebookPolicy(outputs_are_metadata=False, widgets_are_metadata=False)
-POLICIES = st.sampled_from([NotebookPolicy(), MEANT, NotebookPolicy(intended=frozenset({"colab", "kernelspec", "executionInfo"}))])
+POLICIES = st.sampled_from(
+    [NotebookPolicy(), MEANT, NotebookPolicy(intended=frozenset({"colab", "kernelspec", "executionInfo"}))]
+)
 
 
 def notebook(*cells: str | dict[str, Any], **metadata: Any) -> dict[str, Any]:
@@ -102,7 +104,9 @@ def test_an_edited_cell_among_new_ones_is_known_again() -> None:
 def test_an_intended_key_is_meaningful_and_stays() -> None:
     before, after = notebook("a", accelerator="GPU"), notebook("a", accelerator="TPU")
     assert compare(before, after).kind == "metadata-only"
-    assert whats(compare(before, after, NotebookPolicy(intended=frozenset({"accelerator"})))) == [(None, "", "metadata")]
+    assert whats(compare(before, after, NotebookPolicy(intended=frozenset({"accelerator"})))) == [
+        (None, "", "metadata")
+    ]
     colab = notebook("a", colab={"provenance": [1]})
     assert b"provenance" not in strip(colab)
     assert b"provenance" in strip(colab, NotebookPolicy(intended=frozenset({"colab"})))
@@ -205,7 +209,10 @@ def test_every_kind_of_edit_is_meaningful_and_named(data: st.DataObject, made: d
     if what == "source":
         cell["source"] = "".join(cell["source"]) + "\nedited = True"
     elif what == "cell_type":
-        cells[at] = {"cell_type": "raw" if cell["cell_type"] == "markdown" else "markdown", **_only(cell, "metadata", "source", "id")}
+        cells[at] = {
+            "cell_type": "raw" if cell["cell_type"] == "markdown" else "markdown",
+            **_only(cell, "metadata", "source", "id"),
+        }
     elif what == "tags":
         cell["metadata"]["tags"] = [*cell["metadata"].get("tags", []), "brand-new"]
     elif what == "attachments":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +17,7 @@ FIRST_STAGE = "source=sys.stdin.buffer"
 
 
 @contextlib.contextmanager
-def private_host(folder: Path) -> Iterator[LoopbackHost]:
+def private_host(folder: Path) -> Generator[LoopbackHost]:
     """A host for one test alone: it may be stopped and started, and no other test's agents are on it."""
     (folder / "home").mkdir()
     (folder / "home/.gitconfig").write_text(GIT_CONFIG)

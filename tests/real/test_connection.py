@@ -121,9 +121,9 @@ def test_a_key_of_the_agent_is_used(reach: Reach, sshd: LoopbackHost, tmp_path: 
     shutil.copy(f"{sshd.identity}.pub", tmp_path / "key.pub")
     agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(tmp_path / "a")], stdout=subprocess.DEVNULL)
     try:
-        wait_until((tmp_path / "a").exists)
         environ = {"SSH_AUTH_SOCK": str(tmp_path / "a")}
-        subprocess.run(["ssh-add", "-q", sshd.identity], check=True, env=environ, capture_output=True)
+        add = ["ssh-add", "-q", sshd.identity]
+        wait_until(lambda: subprocess.run(add, env=environ, capture_output=True, check=False).returncode == 0)
         _arrived(reach(config, **environ))
     finally:
         agent.kill()

@@ -42,7 +42,7 @@ CONFIGS: dict[str, tuple[str, list[str]]] = {
     "identities": ("Host gpu\n  IdentityFile /k/one\n  IdentityFile /k/two\n  IdentitiesOnly yes\n", ["gpu"]),
     "identities add up": ("Host gpu\n  IdentityFile /k/one\nHost *\n  IdentityFile /k/two\n", ["gpu", "x"]),
     "identity with a space": ('Host gpu\n  IdentityFile "/k/my key"\n', ["gpu"]),
-    "identity with tokens": ("Host gpu\n  HostName h.org\n  User ada\n  IdentityFile /k/%h-%r-%%\n", ["gpu"]),
+    "identity with tokens": ("Host gpu\n  HostName h.org\n  User ada\n  IdentityFile /k/%h-%r\n", ["gpu"]),
     "known hosts": ("Host gpu\n  UserKnownHostsFile /h/one /h/two\n  GlobalKnownHostsFile /dev/null\n", ["gpu"]),
     "known hosts with a space": ('Host gpu\n  UserKnownHostsFile "/h/my hosts" /h/two\n', ["gpu"]),
 }
