@@ -26,6 +26,9 @@ def _fill_closed_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:  # what Python makes of a closed file
+            setattr(sys, name, os.fdopen(number, "w", closefd=False))
 
 
 def main() -> int:

@@ -130,9 +130,8 @@ def _not_ready(clone: CloneState) -> list[Question]:
     found: list[Question] = []
     if clone.operation:
         fact = f"{where} is in the middle of a {clone.operation}"
-        found.append(
-            (Reason("operation-in-progress", fact), f"{run} status, then finish it or: {run} {clone.operation} --abort")
-        )
+        way_out = f"{run} {clone.operation} {'reset' if clone.operation == 'bisect' else '--abort'}"
+        found.append((Reason("operation-in-progress", fact), f"{run} status, then finish it or: {way_out}"))
     elif any(entry.kind == "conflicted" for entry in clone.dirty):
         found.append((Reason("conflicted", f"{where} has unresolved conflicts"), f"{run} status"))
     if clone.is_index_locked:
@@ -146,10 +145,24 @@ def _not_ready(clone: CloneState) -> list[Question]:
 
 
 def _branches(local: CloneState, host: CloneState) -> list[Question]:
-    if local.branch == host.branch or None in (local.branch, host.branch):
+    if None in (local.branch, host.branch):
         return []
+    if local.branch == host.branch:
+        return [question for clone in (local, host) for question in _upstream(clone, local, host)]
     fact = f"the host is on {host.branch}, the local clone on {local.branch}"
     return [(Reason("other-branch", fact), f"git switch {host.branch}")]
+
+
+def _upstream(clone: CloneState, local: CloneState, host: CloneState) -> list[Question]:
+    """A branch that origin does not have is not brought together but begun: that is for a person to want."""
+    if clone.origin_head is not None or clone.head is None:
+        return []
+    where = "the host's clone" if clone.place == "host" else "the local clone"
+    if local.origin_head is None and host.origin_head is None:
+        return [(Reason("no-upstream", f"origin has no branch {clone.branch} that {where} knows of"), "hemma push")]
+    run = "hemma run -- git" if clone.place == "host" else "git"
+    fact = f"{where} does not fetch origin's {clone.branch}"
+    return [(Reason("no-upstream", fact), f"{run} remote set-branches --add origin {clone.branch}")]
 
 
 def _host_gets(local: CloneState, host: CloneState) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -51,14 +52,9 @@ def _changed(before: Sequence[Cell], after: Sequence[Cell], b: range, a: range) 
 
 
 def _until(left: int, rest_b: Iterator[int], rest_a: Iterator[int], right: int) -> Iterator[Pair]:
-    for i in rest_b:
-        if i == left:
-            break
-        yield i, None
-    for i in rest_a:
-        if i == right:
-            break
-        yield None, i
+    """What stands before the next pair; the pair itself is taken off both iterators."""
+    yield from ((i, None) for i in itertools.takewhile(lambda i: i != left, rest_b))
+    yield from ((None, i) for i in itertools.takewhile(lambda i: i != right, rest_a))
 
 
 def _alike(before: Sequence[Cell], after: Sequence[Cell], b: range, a: range) -> list[tuple[int, int]]:

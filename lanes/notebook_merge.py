@@ -25,8 +25,8 @@ from lanes.notebook_format import (
     dump,
     meaning_of_cell,
     read,
-    sections,
 )
+from lanes.notebook_sections import sections
 from lanes.text_merge import MIDDLE, OURS, THEIRS, merge_text
 
 # The tag of marker cells; `hemma notebook check` finds what was forgotten.
@@ -134,12 +134,11 @@ def _side(base: Sequence[Cell], other: Sequence[Cell]) -> _Side:
     new: dict[int, list[Cell]] = {}
     at = 0
     for b, a in pairs:
-        if b is None and a is not None:
-            new.setdefault(at, []).append(other[a])
-        elif b is not None:
-            at = b + 1
-            if a is not None:
-                kept[b] = other[a]
+        at = at if b is None else b + 1
+        if b is None:
+            new.setdefault(at, []).append(other[cast("int", a)])
+        elif a is not None:
+            kept[b] = other[a]
     return _Side(kept, new)
 
 

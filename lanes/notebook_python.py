@@ -102,12 +102,9 @@ def _faults(node: ast.AST) -> Iterator[Fault]:
             yield from _import_faults(node)
         case ast.Subscript():
             yield from _subscript_faults(node)
-        case ast.comprehension() if node.ifs:
-            # A comprehension has no line of its own; the expression around it does.
-            return
         case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
-            if any(part.ifs for part in node.generators):
-                yield "row-selection", "chooses items with a condition"
+            # Without a condition it is a loop like another, found as what has no allowed form.
+            yield from [("row-selection", "chooses items with a condition")] * any(part.ifs for part in node.generators)
         case ast.Call():
             yield from _call_faults(node)
         case _:

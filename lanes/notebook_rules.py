@@ -15,9 +15,10 @@ from typing import cast
 
 from lanes.notebook_code import take_apart
 from lanes.notebook_commands import Fault, judge
-from lanes.notebook_format import BrokenNotebook, Cell, Raw, read, sections
+from lanes.notebook_format import BrokenNotebook, Cell, Raw, read
 from lanes.notebook_python import judge_python
 from lanes.notebook_secrets import secrets_in
+from lanes.notebook_sections import sections
 
 # rule -> what mends a finding of it
 MENDS = {

@@ -29,9 +29,9 @@ from lanes.notebook_format import (
     meaning_of_cell,
     meaning_of_notebook,
     read,
-    sections,
     uncounted,
 )
+from lanes.notebook_sections import sections
 
 Kind = Literal["identical", "metadata-only", "meaningful"]
 # added, removed, order, broken, and the words of meaning_of_cell: source, cell_type, tags, attachments, metadata, ...
@@ -167,7 +167,9 @@ def _drift(old: Notebook, new: Notebook, policy: NotebookPolicy) -> Iterator[str
 def _drifting(cell: Cell, policy: NotebookPolicy) -> dict[str, Any]:
     return {
         "cell ids": cell.cell_id,
-        "execution counts": [cell.execution_count, [output.get("execution_count") for output in cell.outputs]],
+        "execution counts": [
+            each["execution_count"] for each in (vars(cell), *cell.outputs) if "execution_count" in each
+        ],
         "outputs": [uncounted(output) for output in cell.outputs] if policy.outputs_are_metadata else None,
         "cell metadata": {key: value for key, value in cell.metadata.items() if policy.is_drift(key, CELL_DRIFT)},
     }

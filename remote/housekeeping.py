@@ -46,7 +46,8 @@ class _Answer:
 class Housekeeping:
     """Which hosts are due for a clean-up. Lives in the broker's loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, delay_s: float = DELAY_S) -> None:
+        self._delay_s = delay_s
         self._due: dict[tuple[int, str], tuple[float, Link, str | None]] = {}
         self._done: dict[tuple[int, str], float] = {}
 
@@ -55,7 +56,7 @@ class Housekeeping:
         key = (id(link), state_dir or "")
         now = time.monotonic()
         if key not in self._due and now - self._done.get(key, -INTERVAL_S) >= INTERVAL_S:
-            self._due[key] = (now + DELAY_S, link, state_dir)
+            self._due[key] = (now + self._delay_s, link, state_dir)
 
     def start_due(self) -> None:
         """Start what is due now."""

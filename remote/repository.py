@@ -6,6 +6,7 @@ git command passes lanes.git_safety before it runs anywhere: merge only, nothing
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -92,6 +93,15 @@ def checked(results: Sequence[Facts], what: str) -> list[Facts]:
     """The results if the last of them succeeded. Raises RepositoryError with what git said otherwise."""
     last = results[-1] if results else None
     if last is not None and last["code"]:
-        said = (last["stderr"].strip() or last["stdout"].strip()).splitlines()
-        raise RepositoryError(f"{what}: {said[-1] if said else 'git failed'}", remedy="hemma status")
+        raise RepositoryError(f"{what}: {_words(last)}", remedy="hemma status")
     return list(results)
+
+
+def _words(result: Facts) -> str:
+    """Why git failed, on one line: its own word for it, with the names it lists below, else the last thing it said."""
+    said = (result["stderr"].strip() or result["stdout"].strip()).splitlines()
+    marked = [number for number, line in enumerate(said) if line.startswith(("fatal: ", "error: ", "! [", " ! ["))]
+    if not marked:
+        return said[-1] if said else "git failed"
+    names = itertools.takewhile(lambda line: line.startswith("\t"), said[marked[0] + 1 :])
+    return " ".join([said[marked[0]].strip(), *(name.strip() for name in names)])

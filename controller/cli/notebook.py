@@ -56,7 +56,7 @@ def diff(
 
     Example: hemma notebook diff HEAD~1:train.ipynb train.ipynb
 
-    As git's external diff: GIT_EXTERNAL_DIFF='hemma notebook diff' git diff. Exit codes: 0, 1 as --exit-code says, 2 a
+    As git's external diff: GIT_EXTERNAL_DIFF='hemma notebook diff --' git diff. Exit codes: 0, 1 as --exit-code says, 2 a
     notebook cannot be read.
     """
     both = flow.sides(words)
@@ -129,6 +129,7 @@ def merge(
     outputs: Outputs = False,
     widgets: Widgets = False,
     intended: Intended = None,
+    stripped: Annotated[bool, typer.Option("--strip", help="Write the result in its normal form.")] = False,
     as_json: Json = False,
 ) -> None:
     """Merge three notebooks cell by cell (git's merge driver).
@@ -137,7 +138,7 @@ def merge(
 
     Where both sides changed the same, both versions stand in the result, between markers. Exit codes: 0 clean, 1 conflicts.
     """
-    conflicts = flow.merge_files(base, ours, theirs, _policy(outputs, widgets, intended))
+    conflicts = flow.merge_files(base, ours, theirs, _policy(outputs, widgets, intended), is_stripped=stripped)
     if as_json:
         console.show_json([dataclasses.asdict(conflict) for conflict in conflicts])
     else:
@@ -176,9 +177,10 @@ def _changed_lines(change: CellChange) -> list[Text]:
     if change.what in {"order", "cell_type"}:
         return [console.plain(f"{change.before} -> {change.after}")]
     lines = list(difflib.unified_diff(change.before.split("\n"), change.after.split("\n"), n=2, lineterm=""))[2:]
-    # All of it new or gone: the line with the numbers says nothing then.
     if not change.before or not change.after:
-        lines = [line for line in lines[1:] if line not in {"-", "+"}]
+        lines = [line for line in lines if line not in {"-", "+"}]
+    # Where a change is says nothing when it is at the beginning.
+    lines = [line for line in lines if not line.startswith(("@@ -0", "@@ -1 ", "@@ -1,"))]
     return [console.plain(line, style=_LINE_STYLES.get(line[:1], "")) for line in lines]
 
 

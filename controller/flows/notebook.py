@@ -11,7 +11,7 @@ from typing import NamedTuple
 from lanes.notebook_format import DEFAULT_POLICY, NotebookPolicy
 from lanes.notebook_merge import Conflict, merge
 from lanes.notebook_rules import Finding, check_thin
-from lanes.notebooks import NotebookDiff, compare
+from lanes.notebooks import NotebookDiff, compare, strip
 from manifests.errors import UsageError
 from manifests.files import atomic_write
 
@@ -80,13 +80,17 @@ def check(specs: Sequence[str]) -> dict[str, list[Finding]]:
     return {spec: check_thin(load(spec)) for spec in specs}
 
 
-def merge_files(base: str, ours: str, theirs: str, policy: NotebookPolicy = DEFAULT_POLICY) -> tuple[Conflict, ...]:
+def merge_files(
+    base: str, ours: str, theirs: str, policy: NotebookPolicy = DEFAULT_POLICY, *, is_stripped: bool = False
+) -> tuple[Conflict, ...]:
     """Merge three files into the place of `ours`, as git's merge driver must; returns what conflicts.
 
-    Raises HemmaError; `ours` is then as it was.
+    `is_stripped`: the result is in its normal form, as a clone with the clean filter has it. Raises HemmaError; `ours` is then
+    as it was.
     """
     present = _from_file(ours)
     merged = merge(_from_file(base), present, _from_file(theirs), policy)
-    if merged.notebook != present:
-        atomic_write(ours, merged.notebook, mode=None)
+    result = strip(merged.notebook, policy) if is_stripped else merged.notebook
+    if result != present:
+        atomic_write(ours, result, mode=None)
     return merged.conflicts

@@ -84,11 +84,12 @@ def _wanted(command: Sequence[str] | None, *, keep_outputs: bool) -> list[tuple[
     # Filters and merge drivers replace %x; a path of ours may hold a percent sign.
     expanded = program.replace("%", "%%")
     more = " --outputs" if keep_outputs else ""
+    # What a merge makes goes into history without passing the clean filter, hence --strip; a file may be called -x.ipynb.
     return [
         (f"filter.{NAME}.clean", f"{expanded} strip{more}"),
         (f"merge.{NAME}.name", "notebooks cell by cell (Hemma)"),
-        (f"merge.{NAME}.driver", f"{expanded} merge{more} %O %A %B %P"),
-        (f"diff.{NAME}.textconv", f"{program} text{more}"),
+        (f"merge.{NAME}.driver", f"{expanded} merge --strip{more} -- %O %A %B %P"),
+        (f"diff.{NAME}.textconv", f"{program} text{more} --"),
     ]
 
 

@@ -19,8 +19,20 @@ _KEPT_BYTES = 1 << 20
 _FETCH_TIMEOUT_S = 60.0
 _LISTED = 2000
 _NOTEBOOK_BYTES = 8 << 20
+# Of the user's GIT_* these hold: how to reach origin, who commits, which settings. The rest names a repository.
+_KEPT = (
+    "GIT_SSH",
+    "GIT_ASKPASS",
+    "GIT_SSL_",
+    "GIT_AUTHOR_",
+    "GIT_COMMITTER_",
+    "GIT_CONFIG_GLOBAL",
+    "GIT_CONFIG_SYSTEM",
+)
+_KEPT += ("GIT_CONFIG_NOSYSTEM",)
 _OPERATIONS = (
     ("rebase-merge", "rebase"),
+    ("rebase-apply/applying", "am"),
     ("rebase-apply", "rebase"),
     ("MERGE_HEAD", "merge"),
     ("CHERRY_PICK_HEAD", "cherry-pick"),
@@ -31,16 +43,24 @@ _OPERATIONS = (
 
 def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
     """The environment of every git command here: no prompt, no editor, C locale, no lock for a mere look."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    kept = {n: value for n, value in os.environ.items() if not n.startswith("GIT_") or n.startswith(_KEPT)}
     fixed = {
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_EDITOR": "true",
         "GIT_MERGE_AUTOEDIT": "no",
         "GIT_OPTIONAL_LOCKS": "0",
-        "GIT_SSH_COMMAND": kept.get("GIT_SSH_COMMAND", "ssh -o BatchMode=yes -o ConnectTimeout=10"),
         "LC_ALL": "C",
     }
     return {**kept, **fixed, **(extra or {})}
+
+
+def _without_questions(root: str) -> dict[str, str]:
+    """ssh that never asks, for the commands that dial; a user's own ssh command stays, wherever it was set."""
+    if any(os.environ.get(name) for name in ("GIT_SSH_COMMAND", "GIT_SSH")):
+        return {}
+    if Repository(root).text("config", "--get", "core.sshCommand"):
+        return {}
+    return {"GIT_SSH_COMMAND": "ssh -o BatchMode=yes -o ConnectTimeout=10"}
 
 
 class Repository:
@@ -49,12 +69,12 @@ class Repository:
     def __init__(self, root: str) -> None:
         self.root = root
 
-    def start(self, *argv: str) -> subprocess.Popen[bytes]:
+    def start(self, *argv: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
         """Start git with these arguments; several may look at the same time."""
         return subprocess.Popen(
             ["git", "-c", "core.quotepath=false", *argv],
             cwd=self.root,
-            env=environment(),
+            env=environment(env),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -100,7 +120,7 @@ def state(request: dict[str, object]) -> dict[str, object]:
 
 
 def _fetch(repository: Repository) -> dict[str, object]:
-    process = repository.start("fetch", "--quiet", "--no-tags", "origin")
+    process = repository.start("fetch", "--quiet", "--no-tags", "origin", env=_without_questions(repository.root))
     try:
         _, err = process.communicate(timeout=_FETCH_TIMEOUT_S)
     except subprocess.TimeoutExpired:
@@ -174,6 +194,8 @@ def _entry(field: str, rest: Iterator[str]) -> dict[str, str]:
     entry = {"kind": kind, "path": parts[columns], "index": parts[1][0], "worktree": parts[1][1]}
     if field[0] == "2":
         entry["from"] = next(rest, "")
+    if field[0] != "u" and entry["worktree"] == "M" and parts[4] != parts[5]:
+        entry["worktree"] = "m"  # its mode too, which no content tells
     if parts[2][:1] == "S":
         entry["kind"] = "submodule"
     return entry
@@ -230,7 +252,8 @@ def _notebooks(repository: Repository, entries: object) -> dict[str, object]:
             or entry["worktree"] != "M"
         ):
             continue
-        before = repository.start("show", ":" + path)
+        # With the filters and line ends of a checkout: it is compared with, and may be put back into, the work tree.
+        before = repository.start("cat-file", "--filters", ":0:" + path)
         out, _ = before.communicate()
         after = _bytes(os.path.join(repository.root, path))
         if before.returncode == 0 and len(out) + len(after) <= _NOTEBOOK_BYTES:
@@ -241,7 +264,8 @@ def _notebooks(repository: Repository, entries: object) -> dict[str, object]:
 def steps(request: dict[str, object]) -> dict[str, object]:
     """Run git commands one after another under the repository's lock; stops at the first that fails.
 
-    Each step is {"argv", "input"?, "env"?, "may_fail"?}; the reply has one result per step that ran.
+    Each step is {"argv", "input"?, "env"?, "may_fail"?, "taking"?}; the reply has one result per step that ran. A step
+    that is `taking` a commit is not run, and has the files as `in_the_way`, when that would write over untracked ones.
     """
     guard = launch.guard_facts(_text(request.get("root")), None)
     if not guard["is_toplevel"]:
@@ -271,21 +295,58 @@ def locked(root: str) -> Generator[None, None, None]:
         os.close(handle)
 
 
+def _in_the_way(root: str, commit: str) -> list[str]:
+    """Files that merging `commit` would write over and git does not know: it guards untracked ones, never ignored ones."""
+    repository = Repository(root)
+    coming = repository.start("diff", "--name-only", "--no-renames", "--diff-filter=d", "-z", "HEAD..." + commit)
+    tracked = set((repository.text("ls-files", "-z") or "").split("\0"))
+    paths = [path for path in (_output(coming) or "").split("\0") if path and path not in tracked]
+    return sorted({found for path in paths for found in _untracked_at(root, path, tracked)})
+
+
+def _untracked_at(root: str, path: str, tracked: set[str]) -> Iterator[str]:
+    """What would have to go for `path` to be a file: itself, a file where it needs a folder, or what such a folder holds."""
+    parts = path.split("/")
+    for count in range(1, len(parts)):
+        above = "/".join(parts[:count])
+        place = os.path.join(root, above)
+        if os.path.islink(place) or os.path.isfile(place):
+            if above not in tracked:
+                yield above
+            return
+    place = os.path.join(root, path)
+    if not os.path.isdir(place) or os.path.islink(place):
+        if os.path.lexists(place):
+            yield path
+        return
+    for folder, _, names in os.walk(place):
+        inside = [os.path.relpath(os.path.join(folder, name), root) for name in names]
+        yield from (name for name in inside if name not in tracked)
+
+
 def _run(root: str, step: dict[str, object]) -> dict[str, object]:
-    argv = [os.fsencode(str(word)) for word in _list(step.get("argv"))]
-    extra = step.get("env")
+    words = [str(word) for word in _list(step.get("argv"))]
+    taking = _text(step.get("taking"))
+    in_the_way = _in_the_way(root, taking) if taking else []
+    if in_the_way:
+        said = "error: files that git does not track would be overwritten"
+        return {"argv": words, "code": 1, "stdout": "", "stderr": said, "in_the_way": in_the_way[:_LISTED]}
+    argv = [os.fsencode(word) for word in words]
+    extra = {str(name): str(value) for name, value in _items(step.get("env"))}
+    if {"fetch", "push", "ls-remote"} & set(words):
+        extra = {**_without_questions(root), **extra}
     given = step.get("input")
     done = subprocess.run(
         [b"git", b"-c", b"core.quotepath=false", *argv],
         cwd=root,
-        env=environment({str(name): str(value) for name, value in extra.items()} if isinstance(extra, dict) else None),
+        env=environment(extra),
         input=str(given).encode("utf-8", "surrogateescape") if given is not None else b"",
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         check=False,
     )
     return {
-        "argv": [str(word) for word in _list(step.get("argv"))],
+        "argv": words,
         "code": done.returncode,
         "stdout": done.stdout[-_KEPT_BYTES:].decode("utf-8", "surrogateescape"),
         "stderr": done.stderr[-_KEPT_BYTES:].decode("utf-8", "surrogateescape"),
@@ -306,6 +367,10 @@ def _base64(data: bytes) -> str:
 
 def _list(value: object) -> list[object]:
     return list(value) if isinstance(value, list) else []
+
+
+def _items(value: object) -> list[tuple[object, object]]:
+    return list(value.items()) if isinstance(value, dict) else []
 
 
 def _text(value: object) -> str | None:

