@@ -51,7 +51,8 @@ def from_host(host: HostRepository, local: LocalRepository, branch: str, known: 
         wanted = [f"refs/heads/{branch}", *([f"^{known}"] if known else [])]
         with open(bundle, "wb") as file:
             _run(host, ["bash", "-c", _SEND, "bash", *wanted], None, file.fileno(), "host: bundle its commits")
-        fetched = local.steps([{"argv": ["fetch", "--quiet", "--no-tags", bundle, f"refs/heads/{branch}:{kept}"]}])
+        # Forced: the ref is ours, and two hosts of one repository take turns with it.
+        fetched = local.steps([{"argv": ["fetch", "--quiet", "--no-tags", bundle, f"+refs/heads/{branch}:{kept}"]}])
         checked(fetched, "local: take the host's commits")
     return kept
 

@@ -17,8 +17,9 @@ from manifests.settings import ProjectSettings, validated
 SECTION = ("tool", "hemma")
 SCRIPTS = ("tool", "pdm", "scripts")
 SCRIPT = {"run-hemma": {"cmd": "run-hemma"}}
-LANES = {"docs/**": "local", "*.md": "local", "**": "hemma"}
-LANES_COMMENT = "Where edits to a path belong: hemma, colab or local. The first rule that matches decides."
+# A beginning only: a rule for everything would hide the built-in ones, which know notebooks and dependency files.
+LANES = {"docs/**/*.md": "local", "*.md": "local"}
+LANES_COMMENT = "Where edits to a path belong: hemma, colab or local. First match decides; built-in rules follow."
 
 
 @dataclass(frozen=True)

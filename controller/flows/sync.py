@@ -6,8 +6,10 @@ of a plan is done in as few round trips as its order allows; a sync with nothing
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import hashlib
+import os
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -42,21 +44,29 @@ class Clones:
 def look(local: LocalRepository, host: HostRepository, *, fetch: bool = True) -> Clones:
     """Look at both clones at once: one round trip to the host, while this machine asks origin itself.
 
-    A host without a way to origin gets what origin has from here, so that its facts are about the same origin.
+    A host without a way to origin gets what origin has from here, so that its facts are about the same origin. Raises
+    RepositoryError when this machine cannot ask origin: what is not seen cannot be said to agree.
     """
     with ThreadPoolExecutor(2) as pool:
         here = pool.submit(local.state, fetch=fetch)
         there = pool.submit(host.state, fetch=fetch, notebooks=True)
         seen = Clones(local, host, here.result(), there.result())
-    if not fetch or seen.host_facts["fetch"]["is_ok"] or not seen.local_facts["fetch"]["is_ok"]:
+    for place, facts in (("local", seen.local_facts), ("host", seen.host_facts)):
+        if not facts["is_readable"]:
+            raise RepositoryError(f"{place}: git cannot read the state of {facts['root']}", remedy="hemma status")
+    if not fetch:
         return seen
-    return _look_for_host(seen)
+    if not seen.local_facts["fetch"]["is_ok"]:
+        said = seen.local_facts["fetch"]["error"].splitlines()
+        raise RepositoryError(f"local: origin cannot be asked: {said[0] if said else '?'}", remedy="git fetch origin")
+    return seen if seen.host_facts["fetch"]["is_ok"] else _look_for_host(seen)
 
 
 def _look_for_host(seen: Clones) -> Clones:
     """The host cannot reach origin, we can: bring origin's objects to it, then look at it again."""
     branch, origin = seen.host_facts["branch"], seen.local_facts["origin_head"]
-    if branch and origin and origin != seen.host_facts["origin_head"]:
+    is_same = branch == seen.local_facts["branch"]
+    if branch and is_same and origin and origin != seen.host_facts["origin_head"]:
         relay_objects.to_host(seen.local, seen.host, branch, known=seen.host_facts["origin_head"])
         facts = {**seen.host.state(notebooks=True), "fetch": seen.host_facts["fetch"]}
         return dataclasses.replace(seen, host_facts=facts)
@@ -70,105 +80,154 @@ def plan(where: lane.Ground, seen: Clones, accepted: Collection[str] = ()) -> Sy
     return plan_sync(local, host, clones.lanes_of(where, seen.local.root, paths), accepted)
 
 
+@dataclasses.dataclass
+class _Course:
+    """A sync under way. `tip` is the commit that origin has by now because of it; None as long as nothing was pushed."""
+
+    seen: Clones
+    branch: str
+    stamp: str
+    tip: str | None = None
+    backups: list[str] = dataclasses.field(default_factory=list[str])
+    kept: set[str] = dataclasses.field(default_factory=set[str])
+
+    def at(self, place: str) -> Repository:
+        """The clone at this place."""
+        return self.seen.host if place == "host" else self.seen.local
+
+    def facts(self, place: str) -> Facts:
+        """What was seen of the clone at this place."""
+        return self.seen.host_facts if place == "host" else self.seen.local_facts
+
+
 def carry_out(seen: Clones, steps: SyncPlan, say: Say) -> list[str]:
     """Do the plan's steps in order; returns the backup refs that were made.
 
-    Raises MergeConflict with the files, NeedsPerson when a clone moved meanwhile, RepositoryError with git's own words.
+    Nothing is merged that was not seen: what comes to origin meanwhile waits for the next sync. Raises MergeConflict with
+    the files, NeedsPerson when a clone moved meanwhile or untracked files are in the way, RepositoryError with git's words.
     """
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    backups: list[str] = []
-    kept: set[str] = set()
+    # Two syncs may begin within one second, and neither may write over the other's backups.
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + os.urandom(3).hex()
+    course = _Course(seen, str(seen.host_facts["branch"]), stamp)
     for step in steps.steps:
-        repository: Repository = seen.host if step.place == "host" else seen.local
-        if step.action != "fetch" and step.place not in kept:
-            kept.add(step.place)
-            backups += _keep(repository, stamp)
+        if step.action in _MOVES_TREE and step.place not in course.kept:
+            course.kept.add(step.place)
+            course.backups += _keep(course, step.place)
         say(f"{step.place}: {step.action} ({step.why})")
-        _ACTIONS[step.action](seen, repository, step)
-    return backups
+        _ACTIONS[step.action](course, step)
+    return course.backups
 
 
-def _keep(repository: Repository, stamp: str) -> list[str]:
+def _keep(course: _Course, place: str) -> list[str]:
     """Keep HEAD and all uncommitted changes of tracked files under the backup refs; returns the refs made."""
-    made = repository.steps(
-        [{"argv": ["rev-parse", "--verify", "HEAD"]}, {"argv": ["stash", "create", "hemma backup"], "may_fail": True}]
-    )
-    checked(made, f"{repository.place}: keep a backup")
-    commits = {"HEAD": made[0]["stdout"].strip(), "worktree": made[1]["stdout"].strip() if len(made) > 1 else ""}
-    refs = {f"{BACKUPS}/{stamp}/{name}": commit for name, commit in commits.items() if commit}
-    checked(
-        repository.steps([{"argv": ["update-ref", ref, commit]} for ref, commit in refs.items()]),
-        f"{repository.place}: keep a backup",
-    )
+    repository, facts = course.at(place), course.facts(place)
+    looks = [
+        ["rev-parse", "--verify", "HEAD"],
+        ["symbolic-ref", "--quiet", "HEAD"],
+        ["stash", "create", "hemma backup"],
+    ]
+    made = checked(repository.steps([{"argv": argv} for argv in looks]), f"{place}: keep a backup")
+    head, branch, worktree = (result["stdout"].strip() for result in made)
+    if (head, branch) != (facts["head"], f"refs/heads/{course.branch}"):
+        raise NeedsPerson(f"{place}: somebody commits or switches branches there right now", remedy="hemma sync")
+    commits = {"HEAD": head, "worktree": worktree}
+    refs = {f"{BACKUPS}/{course.stamp}/{name}": commit for name, commit in commits.items() if commit}
+    steps = [{"argv": ["update-ref", ref, commit, "0" * len(commit)]} for ref, commit in refs.items()]
+    checked(repository.steps(steps), f"{place}: keep a backup")
     return list(refs)
 
 
-def _branch(seen: Clones) -> str:
-    return str(seen.host_facts["branch"])
+def _fetch(course: _Course, step: Step) -> None:
+    results = course.at(step.place).steps([{"argv": ["fetch", "--quiet", "--no-tags", "origin"]}])
+    checked(results, f"{step.place}: fetch")
 
 
-def _fetch(_: Clones, repository: Repository, step: Step) -> None:
-    checked(repository.steps([{"argv": ["fetch", "--quiet", "--no-tags", "origin"]}]), f"{step.place}: fetch")
-
-
-def _merge(seen: Clones, repository: Repository, step: Step) -> None:
-    """Merge origin's branch, as a fast-forward or with a merge commit. Raises MergeConflict, RepositoryError."""
-    branch = _branch(seen)
-    how = (
-        ["--ff-only"]
-        if step.action == "fast-forward"
-        else ["--no-edit", "-m", f"Merge origin/{branch} into the {step.place} clone"]
-    )
-    results = repository.steps([{"argv": ["merge", "--quiet", *how, f"refs/remotes/origin/{branch}"]}])
+def _merge(course: _Course, step: Step) -> None:
+    """Merge origin's branch, as a fast-forward or with a merge commit. Raises MergeConflict, NeedsPerson, RepositoryError."""
+    repository, branch = course.at(step.place), course.branch
+    commit = course.tip or course.facts(step.place)["origin_head"]
+    said = ["--no-edit", "-m", f"Merge origin/{branch} into the {step.place} clone"]
+    how = ["--ff-only"] if step.action == "fast-forward" else ["--ff", *said]
+    # Over what a user's settings may say of merges: nothing is stashed, squashed or left uncommitted.
+    argv = ["-c", f"branch.{branch}.mergeOptions=", "merge", "--quiet", "--no-autostash", "--no-squash", "--commit"]
+    results = repository.steps([{"argv": [*argv, *how, commit], "taking": commit}])
     if not results[-1]["code"]:
         return
-    conflicted = repository.state()["conflicted"]
-    if not conflicted:
+    if in_the_way := results[-1].get("in_the_way"):
+        raise _in_the_way(step.place, in_the_way)
+    facts = repository.state()
+    if not facts["conflicted"] and facts["operation"] != "merge":
         checked(results, f"{step.place}: {step.action}")
-    run = "hemma run -- git" if step.place == "host" else "git"
-    raise MergeConflict(
-        f"{step.place}: both sides changed {', '.join(conflicted[:8])}; both are intact, the merge waits there",
-        remedy=f"resolve them ({'hemma edit FILE' if step.place == 'host' else 'your editor'}), {run} add FILE, {run} commit --no-edit, "
-        f"then hemma sync; or give it up: {run} merge --abort",
+    raise _conflict(step.place, facts["conflicted"], results[-1])
+
+
+def _in_the_way(place: str, paths: list[str]) -> NeedsPerson:
+    names = ", ".join(paths[:8]) + (f" and {len(paths) - 8} more" if len(paths) > 8 else "")
+    run = "hemma run -- " if place == "host" else ""
+    return NeedsPerson(
+        f"{place}: files that git does not track there would be overwritten: {names}; nothing was merged",
+        remedy=f"{run}mv FILE ELSEWHERE, then hemma sync",
+        code="untracked-in-the-way",
     )
 
 
-def _push(seen: Clones, repository: Repository, step: Step) -> None:
+def _conflict(place: str, paths: list[str], result: Facts) -> MergeConflict:
+    """The merge waits for a person: files in conflict, or a hook that did not let it be committed."""
+    run = "hemma run -- git" if place == "host" else "git"
+    ways = f"{run} commit --no-edit, then hemma sync; or give it up: {run} merge --abort"
+    if not paths:
+        said = (result["stderr"].strip() or result["stdout"].strip()).splitlines()
+        fact = f"{place}: the merge was made but not committed, a hook refused it: {said[0] if said else 'it said nothing'}"
+        return MergeConflict(fact, remedy=f"mend what the hook names, {ways}", code="merge-not-committed")
+    names = ", ".join(paths[:8]) + (f" and {len(paths) - 8} more" if len(paths) > 8 else "")
+    edit = "hemma edit FILE" if place == "host" else "your editor"
+    fact = f"{place}: both sides changed {names}; both are intact, the merge waits there"
+    return MergeConflict(fact, remedy=f"resolve them ({edit}), {run} add FILE, {ways}")
+
+
+def _push(course: _Course, step: Step) -> None:
     """Move origin's branch forward; git itself refuses anything but a fast-forward."""
-    branch = _branch(seen)
-    results = repository.steps([{"argv": ["push", "--quiet", "origin", f"HEAD:refs/heads/{branch}"]}])
-    if results[-1]["code"] and any(
-        word in results[-1]["stderr"] for word in ("non-fast-forward", "fetch first", "rejected")
-    ):
-        raise RepositoryError(f"{step.place}: origin has moved meanwhile, nothing was pushed", remedy="hemma sync")
-    checked(results, f"{step.place}: push")
+    ref = f"refs/heads/{course.branch}"
+    course.tip = _pushed(course.at(step.place), step.place, ref, ref)
 
 
-def _relay_to_host(seen: Clones, _: Repository, __: Step) -> None:
-    relay_objects.to_host(seen.local, seen.host, _branch(seen), known=seen.host_facts["origin_head"])
+def _pushed(repository: Repository, place: str, source: str, destination: str) -> str:
+    """Push `source` to origin; returns the commit that was pushed. Raises RepositoryError."""
+    push = ["push", "--quiet", "origin", f"{source}:{destination}"]
+    results = repository.steps([{"argv": ["rev-parse", "--verify", source]}, {"argv": push}])
+    if results[-1]["code"] and any(word in results[-1]["stderr"] for word in _MOVED):
+        raise RepositoryError(f"{place}: origin has moved meanwhile, nothing was pushed", remedy="hemma sync")
+    return str(checked(results, f"{place}: push")[0]["stdout"].strip())
 
 
-def _relay_to_origin(seen: Clones, _: Repository, __: Step) -> None:
+def _relay_to_host(course: _Course, _: Step) -> None:
+    seen = course.seen
+    relay_objects.to_host(seen.local, seen.host, course.branch, known=seen.host_facts["origin_head"])
+
+
+def _relay_to_origin(course: _Course, _: Step) -> None:
     """Push for a host that cannot: its commits come here by value, and go to origin if that is a fast-forward."""
-    branch = _branch(seen)
-    ref = relay_objects.from_host(seen.host, seen.local, branch, known=seen.host_facts["origin_head"])
-    results = seen.local.steps([{"argv": ["push", "--quiet", "origin", f"{ref}:refs/heads/{branch}"]}])
-    checked(results, "local: push the host's commits")
+    seen, known = course.seen, course.seen.host_facts["origin_head"]
+    ref = relay_objects.from_host(seen.host, seen.local, course.branch, known=known)
+    course.tip = _pushed(seen.local, "local, for the host", ref, f"refs/heads/{course.branch}")
+    tracked = f"refs/remotes/origin/{course.branch}"
+    checked(seen.host.steps([{"argv": ["update-ref", tracked, course.tip, known]}]), "host: note what origin has")
 
 
-def _discard(seen: Clones, _: Repository, step: Step) -> None:
+def _discard(course: _Course, step: Step) -> None:
     """Put the committed notebook back where only metadata differ, unless the file changed since it was looked at."""
-    import base64
-
     for path in step.paths:
-        sides = seen.host_facts["notebooks"][path]
+        sides = course.seen.host_facts["notebooks"][path]
         drifted = hashlib.sha256(base64.b64decode(sides["after_base64"])).hexdigest()
-        seen.host.host.request(
+        course.seen.host.host.request(
             "file-write", path=path, content_base64=sides["before_base64"], expected_digest=drifted, mode=None
         )
 
 
-_ACTIONS: dict[str, Callable[[Clones, Repository, Step], None]] = {
+# What git says when another push was quicker; a hook of origin's that refuses says something else.
+_MOVED = ("non-fast-forward", "fetch first", "cannot lock ref", "failed to update ref", "incorrect old value")
+_MOVES_TREE = ("discard-metadata", "fast-forward", "merge")
+_ACTIONS: dict[str, Callable[[_Course, Step], None]] = {
     "fetch": _fetch,
     "fast-forward": _merge,
     "merge": _merge,

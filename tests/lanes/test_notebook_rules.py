@@ -100,7 +100,7 @@ def test_what_a_thin_notebook_does_is_no_finding(source: str) -> None:
         ("!python", "command"),
         ("!python -m $MODULE", "command"),
         ("!python -m pip wheel x", "command"),
-        ("print('a')\n\x0celse:\n  pass", "unreadable"),
+        ("print('a')\n\x0celse:\nx = 1", "unreadable"),
         ('text = """\\"""\n!ls\n"""\n!cp a b', "command"),
         ("with open('x') as file: text = file", "logic"),
         ("del x", "logic"),

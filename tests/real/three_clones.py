@@ -1,0 +1,152 @@
+"""The stage of a sync: a bare origin, the local clone, the host's clone, and somebody else's, on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from remote.agent import verbs
+from remote.host import Host
+from remote.repository import HostRepository
+from remote.session import refusal_of
+
+PLACES = ("local", "host", "other")
+
+
+@dataclass(frozen=True)
+class ThreeClones:
+    """`folder`/origin.git and its clones: local, host, and other (a third person's). `docs/` is local's, `*.py` the host's."""
+
+    folder: Path
+
+    def path(self, place: str, *names: str) -> Path:
+        """A clone's folder, or a file in it."""
+        return self.folder.joinpath("origin.git" if place == "origin" else place, *names)
+
+    def try_git(self, place: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        """Run git in a clone, whatever comes of it."""
+        argv = ["git", "-C", str(self.path(place)), *arguments]
+        return subprocess.run(argv, capture_output=True, stdin=subprocess.DEVNULL, check=False)
+
+    def git(self, place: str, *arguments: str) -> str:
+        """Run git in a clone, which must succeed; returns its stdout, stripped."""
+        done = self.try_git(place, *arguments)
+        assert done.returncode == 0, (arguments, done.stderr.decode(errors="replace"))
+        return os.fsdecode(done.stdout).strip()
+
+    def write(self, place: str, name: str, content: str | bytes) -> Path:
+        """Write a file of a clone."""
+        path = self.path(place, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    def commit(self, place: str, name: str, content: str | bytes) -> str:
+        """Write a file and commit everything; returns the commit."""
+        self.write(place, name, content)
+        self.git(place, "add", "--all")
+        self.git(place, "commit", "-q", "--no-verify", "-m", f"{place}: {os.fsencode(name)!r}")
+        return self.head(place)
+
+    def push(self, place: str) -> None:
+        """Push a clone's branch to origin."""
+        self.git(place, "push", "-q", "origin", "HEAD")
+
+    def publish(self, name: str, content: str | bytes) -> str:
+        """Somebody else commits and pushes a file; returns the commit."""
+        self.git("other", "fetch", "-q", "origin")
+        self.git("other", "merge", "-q", "--no-edit", "origin/main")
+        commit = self.commit("other", name, content)
+        self.push("other")
+        return commit
+
+    def head(self, place: str) -> str:
+        """The commit that a place's branch main is at."""
+        return self.git(place, "rev-parse", "refs/heads/main")
+
+    def heads(self) -> dict[str, str]:
+        """The commit of main at local, host and origin."""
+        return {place: self.head(place) for place in ("local", "host", "origin")}
+
+    def are_in_step(self) -> bool:
+        """Whether local, host and origin are at the same commit of main."""
+        return len(set(self.heads().values())) == 1
+
+    def text(self, place: str, name: str) -> str:
+        """The content of a file in a clone's work tree."""
+        return self.path(place, name).read_text(encoding="utf-8")
+
+    def backups(self, place: str) -> list[str]:
+        """The refs that keep what was before."""
+        return self.git(place, "for-each-ref", "--format=%(refname)", "refs/hemma/backup").split()
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything a sync could change: branches of all, and every file, index and unfinished operation of the clones."""
+        found: dict[str, Any] = {"origin": self.git("origin", "for-each-ref")}
+        for place in ("local", "host"):
+            git_dir = self.path(place, ".git")
+            marks = sorted(name for name in os.listdir(git_dir) if name.isupper() and name != "FETCH_HEAD")
+            found[place] = (
+                self.git(place, "for-each-ref", "refs/heads", "refs/tags", "refs/stash", "refs/hemma"),
+                self.git(place, "ls-files", "--stage", "-z"),
+                files_in(self.path(place)),
+                marks,
+            )
+        return found
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    """Every file below `folder` but git's own, with its bytes; of a link, where it leads."""
+    paths = [path for path in folder.rglob("*") if ".git" not in path.parts and (path.is_symlink() or path.is_file())]
+    return {
+        str(path.relative_to(folder)): os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes()
+        for path in paths
+    }
+
+
+def make_clones(folder: Path) -> ThreeClones:
+    """One commit, pushed, in all of them: docs/guide.md, src/train.py and .gitignore (`*.log`)."""
+    made = ThreeClones(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _run("git", "init", "-q", "--bare", str(made.path("origin")))
+    made.git("origin", "config", "core.logAllRefUpdates", "always")
+    _run("git", "clone", "-q", str(made.path("origin")), str(made.path("other")))
+    for name, content in (("docs/guide.md", "# Guide\n"), ("src/train.py", "STEPS = 1\n"), (".gitignore", "*.log\n")):
+        made.write("other", name, content)
+    made.commit("other", "README.md", "# A project\n")
+    made.push("other")
+    for place in ("local", "host"):
+        _run("git", "clone", "-q", str(made.path("origin")), str(made.path(place)))
+    return made
+
+
+def _run(*argv: str) -> None:
+    subprocess.run(argv, check=True, capture_output=True)
+
+
+class HostHere(Host):
+    """The host's agent without a wire: the same verbs answer, in this process. Counts what was asked."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        super().__init__(spec)
+        self.asked: list[str] = []
+
+    def request(self, verb: str, *, timeout_s: float = 60.0, **fields: Any) -> dict[str, Any]:
+        """One request as JSON there, one reply as JSON back."""
+        self.asked.append(verb)
+        request = {"state_dir": self.spec["state_dir"], "root": self.spec["root"], **fields, "verb": verb}
+        reply = json.loads(json.dumps(verbs.answer(json.loads(json.dumps(request)))))
+        if "error" in reply:
+            raise refusal_of(reply)
+        return reply
+
+
+def repository_here(root: Path, state_dir: Path) -> HostRepository:
+    """The host's clone, asked without a wire."""
+    repository = HostRepository({"root": str(root), "state_dir": str(state_dir)})
+    repository.host = HostHere(repository.host.spec)
+    return repository
