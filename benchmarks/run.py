@@ -1,6 +1,6 @@
 """`hemma run` beside ssh, ssh with ControlMaster, and fabric: same host, same minute, taken in turn, medians.
 
-    benchmarks/run.py [--json FILE] [--quick] [--start-up-files]
+    benchmarks/run.py [--json FILE] [--quick] [--no-start-up-files]
 
 Needs OpenSSH's sshd; it starts one of its own, with an empty home. What the figures mean, and what did not help: benchmarks/NOTES.md.
 """
@@ -49,12 +49,12 @@ def measure(stage: Stage, counts: Counts, *, with_start_up_files: bool) -> list[
     """All rows, in the order of the table.
 
     What a command costs over plain ssh depends on what the host's shell reads at its start (pyenv, conda …); ours reads it
-    once for all commands (S9-R21). So latency is measured with no such files and, if asked, with this account's own.
+    once for all commands (S9-R21). So latency is measured with this account's own and, harder for us, with none at all.
     """
     stage.start_master()
     rows: list[Row] = []
-    for is_on in (False, True)[: 1 + with_start_up_files]:
-        words = ", with start-up files" if is_on else ""
+    for is_on in (True, False)[not with_start_up_files :]:
+        words = "" if is_on else ", no start-up files"
         stage.use_start_up_files(is_on=is_on)
         stage.run(stage.hemma("true"))
         rows += [*warm(stage, counts, words), *cold(stage, counts, words), *short_commands(stage, counts, words)]
@@ -259,16 +259,16 @@ def main() -> int:
     """Measure and show; returns 0 when every target holds, else 1 (--quick: always 0)."""
     parser = table.parser_for(__doc__ or "")
     parser.add_argument(
-        "--start-up-files",
+        "--no-start-up-files",
         action="store_true",
-        help="measure latency also where the host's shell reads this account's own .bashrc or .zshenv, as it does for plain "
-        "ssh; they then run hundreds of times and may write what they write at any login (pyenv renews its shims)",
+        help="leave out the rows where the host's shell reads this account's own .bashrc or .zshenv, as it does for plain "
+        "ssh; they run hundreds of times for it and may write what they write at any login (pyenv renews its shims)",
     )
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _leave)
     stage = Stage()
     try:
-        rows = measure(stage, QUICK if options.quick else Counts(), with_start_up_files=options.start_up_files)
+        rows = measure(stage, QUICK if options.quick else Counts(), with_start_up_files=not options.no_start_up_files)
     finally:
         stage.close()
     table.show("hemma run beside its peers", rows, options.json)

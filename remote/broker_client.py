@@ -32,10 +32,15 @@ _PASSED_ON = frozenset(
         "TERM",
         "DISPLAY",
         "KRB5CCNAME",
+        "HEMMA_STATE_DIR",
+        "HEMMA_CONFIG_DIR",
+        "HEMMA_CACHE_DIR",
+        "HEMMA_SSH_CONFIG",
+        "HEMMA_BROKER_IDLE_S",
         "SSH_AUTH_SOCK",
     )
 )
-_PASSED_ON_PREFIXES = ("LC_", "XDG_", "HEMMA_", "COVERAGE_")
+_PASSED_ON_PREFIXES = ("LC_", "XDG_", "COVERAGE_")
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _STAMPED = ("remote", os.path.join("remote", "agent"))
 

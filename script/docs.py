@@ -1,4 +1,4 @@
-"""The generated parts of README.md: commands and help from the CLI itself, figures from benchmarks/results.json.
+"""The generated parts of README.md: commands and help from the CLI itself, figures from benchmarks/results/.
 
     script/docs            write them anew
     script/docs --check    exit 1 and a diff when one is stale
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
+import functools
 import json
 import os
 import re
@@ -25,8 +26,8 @@ from controller.cli.app import app
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 README = REPOSITORY / "README.md"
-RESULTS = REPOSITORY / "benchmarks/results.json"
-NOT_MEASURED = "Not measured yet: `script/bench run`.\n"
+RESULTS = REPOSITORY / "benchmarks/results"
+FIGURES = re.compile(r"<!-- generated: figures (\w+) -->")
 
 
 def part_pattern(name: str) -> re.Pattern[str]:
@@ -36,7 +37,8 @@ def part_pattern(name: str) -> re.Pattern[str]:
 
 def rendered(text: str) -> str:
     """`text` (a README) with every generated part as it should be now. Raises ValueError when a part's marks are missing."""
-    for name, make in PARTS.items():
+    makers = {**PARTS, **{f"figures {name}": functools.partial(figures, name) for name in FIGURES.findall(text)}}
+    for name, make in makers.items():
         found = part_pattern(name).search(text)
         if found is None:
             raise ValueError(f"README.md has no part {name!r}")
@@ -86,16 +88,17 @@ def _commands(command: Any, name: str) -> Iterator[tuple[str, str]]:
 # --- from the benchmarks ---------------------------------------------------------------------------------------------
 
 
-def figures(before: str) -> str:
-    """The table of results.json. The date above it only moves with the figures: it is that of the file when they came."""
-    if not RESULTS.exists():
-        return before if before.strip() else NOT_MEASURED
-    rows: list[dict[str, Any]] = json.loads(RESULTS.read_text(encoding="utf-8"))
+def figures(name: str, before: str) -> str:
+    """The table of a benchmark's last results. The date above it only moves with the figures: the file's, when they came."""
+    results = RESULTS / f"{name}.json"
+    if not results.exists():
+        return f"Not measured yet: `script/bench {name}`.\n"
+    rows: list[dict[str, Any]] = json.loads(results.read_text(encoding="utf-8"))
     table = figures_table(rows)
     if table in before:
         return before
-    measured = dt.datetime.fromtimestamp(RESULTS.stat().st_mtime, dt.UTC).date().isoformat()
-    return f"Measured {measured} with `script/bench run`.\n\n{table}"
+    measured = dt.datetime.fromtimestamp(results.stat().st_mtime, dt.UTC).date().isoformat()
+    return f"Measured {measured} with `script/bench {name}`.\n\n{table}"
 
 
 def figures_table(rows: list[dict[str, Any]]) -> str:
@@ -114,7 +117,7 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 10 else f"{value:.1f}"
 
 
-PARTS = {"commands": verbs, "run-help": run_help, "figures": figures}
+PARTS = {"commands": verbs, "run-help": run_help}
 
 
 def main(arguments: list[str]) -> int:

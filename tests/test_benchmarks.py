@@ -15,7 +15,7 @@ from benchmarks.harness.table import Row
 from tests.support import processes_naming
 
 ROOT = Path(__file__).resolve().parent.parent
-KEYS = ["name", "ours", "peer", "unit", "ratio", "target", "holds"]
+KEYS = ["name", "ours", "peer", "unit", "ratio", "target", "holds", "peer_name"]
 
 
 def figures(name: str, folder: Path, *options: str) -> list[dict[str, Any]]:
@@ -74,7 +74,7 @@ def test_sizes_are_counted_from_what_is_sent(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="the harness reads /proc")
 def test_a_quick_run_measures_every_target_and_leaves_nothing_behind(tmp_path: Path) -> None:
     file = tmp_path / "run.json"
-    argv = [sys.executable, str(ROOT / "benchmarks/run.py"), "--quick", "--json", str(file)]
+    argv = [sys.executable, str(ROOT / "benchmarks/run.py"), "--quick", "--no-start-up-files", "--json", str(file)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         told, _ = process.communicate(timeout=100)
     assert process.returncode == 0, told.decode(errors="replace")

@@ -46,7 +46,7 @@ class Row:
         return bool(_COMPARE[sign](self.ratio, float(limit)))
 
     def as_dict(self) -> dict[str, Any]:
-        """The row as the agreed JSON object: name, ours, peer, unit, ratio, target, holds."""
+        """The row as the agreed JSON object (name, ours, peer, unit, ratio, target, holds), and who the peer is."""
         return {
             "name": self.name,
             "ours": round(self.ours, 3),
@@ -55,6 +55,7 @@ class Row:
             "ratio": None if self.ratio is None else round(self.ratio, 3),
             "target": self.target,
             "holds": self.holds,
+            "peer_name": self.peer_name,
         }
 
 

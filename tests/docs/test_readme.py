@@ -59,14 +59,14 @@ def test_figures_that_miss_their_target_say_so() -> None:
 
 
 def test_the_date_of_the_figures_moves_only_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    results = tmp_path / "results.json"
-    monkeypatch.setattr(docs, "RESULTS", results)
-    assert docs.figures("") == docs.NOT_MEASURED
+    results = tmp_path / "run.json"
+    monkeypatch.setattr(docs, "RESULTS", tmp_path)
+    assert docs.figures("run", "") == "Not measured yet: `script/bench run`.\n"
     results.write_text(json.dumps([ROW]))
     dated = f"Measured 2001-02-03.\n\n{docs.figures_table([ROW])}"
-    assert docs.figures(dated) == dated
+    assert docs.figures("run", dated) == dated
     results.write_text(json.dumps([{**ROW, "ours": 40.0}]))
-    assert "2001" not in docs.figures(dated)
+    assert "2001" not in docs.figures("run", dated)
 
 
 # --- exit codes --------------------------------------------------------------------------------------------------

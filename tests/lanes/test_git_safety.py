@@ -15,7 +15,9 @@ from lanes.git_safety import demand, judge, judge_shell, ours
 from manifests.errors import NeedsPerson
 
 CASES = Path(__file__).resolve().parents[1] / "cases/git_safety"
-FILES: dict[str, dict[str, Any]] = {path.stem: yaml.safe_load(path.read_text()) for path in sorted(CASES.glob("*.yaml"))}
+FILES: dict[str, dict[str, Any]] = {
+    path.stem: yaml.safe_load(path.read_text()) for path in sorted(CASES.glob("*.yaml"))
+}
 REFUSED = [
     (rule, command)
     for each in FILES.values()
@@ -32,7 +34,9 @@ HARMLESS_GLOBALS = (
     *(["--git-dir", "x"], ["--git-dir=x"], ["--work-tree=push -f"], ["--namespace", "reset"], ["--icase-pathspecs"]),
 )
 # Words that mean something to git, for command lines that no case file holds.
-WORDS = sorted({word for _, command in REFUSED for word in shlex.split(command)} | {w for c in ALLOWED for w in c.split()})
+WORDS = sorted(
+    {word for _, command in REFUSED for word in shlex.split(command)} | {w for c in ALLOWED for w in c.split()}
+)
 
 
 @pytest.mark.req("S9-R08")
@@ -113,7 +117,9 @@ def test_a_refused_command_within_a_shell_line_is_found(before: str, command: st
         assert not judge_shell(f"{before}\n cd x && /usr/bin/git {command}; echo done").allowed
 
 
-@pytest.mark.parametrize("text", ["", "git", "ls | grep git", "git status && git log", "cat .git/config", "x=`git log`"])
+@pytest.mark.parametrize(
+    "text", ["", "git", "ls | grep git", "git status && git log", "cat .git/config", "x=`git log`"]
+)
 def test_harmless_shell_lines_are_allowed(text: str) -> None:
     assert judge_shell(text).allowed
 

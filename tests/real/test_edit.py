@@ -109,7 +109,7 @@ def test_a_hemma_that_is_killed_leaves_the_text_behind(cli: Cli, clone: Reposito
 
 
 def test_of_two_who_edit_at_once_one_is_told(cli: Cli, clone: RepositoryOnHost, tmp_path: Path) -> None:
-    meet = f'touch {tmp_path}/open.$$; while [ $(ls {tmp_path} | grep -c open.) -lt 2 ]; do sleep 0.05; done'
+    meet = f"touch {tmp_path}/open.$$; while [ $(ls {tmp_path} | grep -c open.) -lt 2 ]; do sleep 0.05; done"
     children = [
         cli.start("edit", "README.md", env={"EDITOR": editor(cli.folder, f'{meet}; echo {who} >> "$1"', who)})
         for who in ("one", "two")

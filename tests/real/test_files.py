@@ -263,7 +263,7 @@ def test_a_link_that_breaks_within_a_transfer_costs_nothing(
         cli = hemma_with(environ)
         digest = big_file(tmp_path / "big", 24 << 20)
         child = cli.start("put", "--json", "big", "big")
-        proxy.wait_for(lambda each: bool(incoming(cli)))
+        proxy.wait_for(lambda _: bool(incoming(cli)))
         assert proxy.cut()
         out, err = child.communicate(timeout=60)
         assert child.returncode == 0, err.decode()

@@ -21,17 +21,71 @@ from hypothesis import strategies as st
 from lanes.git_safety import judge
 
 COMMANDS = (
-    *("add", "am", "apply", "bisect", "branch", "bundle", "checkout", "checkout-index", "cherry-pick", "clean", "commit"),
+    *(
+        "add",
+        "am",
+        "apply",
+        "bisect",
+        "branch",
+        "bundle",
+        "checkout",
+        "checkout-index",
+        "cherry-pick",
+        "clean",
+        "commit",
+    ),
     *("config", "fetch", "gc", "merge", "mv", "notes", "prune", "pull", "push", "read-tree", "rebase", "reflog"),
     *("remote", "repack", "replace", "reset", "restore", "revert", "rm", "sparse-checkout", "stash", "switch"),
     *("symbolic-ref", "tag", "update-index", "update-ref", "worktree"),
 )
 OPERANDS = (
-    *("main", "topic", "merged", "HEAD", "HEAD~1", "ORIG_HEAD", "origin", "origin/main", "v1", "stash@{0}", "new", "@{-1}"),
-    *("a.py", "b.py", "s.py", "u.txt", ".", "..", "src", "../linked", "--", "--end-of-options", "-", "x", "now", "HEAD@{1}"),
+    *(
+        "main",
+        "topic",
+        "merged",
+        "HEAD",
+        "HEAD~1",
+        "ORIG_HEAD",
+        "origin",
+        "origin/main",
+        "v1",
+        "stash@{0}",
+        "new",
+        "@{-1}",
+    ),
+    *(
+        "a.py",
+        "b.py",
+        "s.py",
+        "u.txt",
+        ".",
+        "..",
+        "src",
+        "../linked",
+        "--",
+        "--end-of-options",
+        "-",
+        "x",
+        "now",
+        "HEAD@{1}",
+    ),
     *("refs/heads/topic", "refs/heads/main", "main:topic", "topic:main", "+topic:main", ":topic", "+HEAD:topic", ":"),
     *("refs/heads/*:refs/heads/*", "+refs/heads/*:refs/heads/*", "drop", "clear", "pop", "push", "apply", "expire"),
-    *("delete", "add", "remove", "prune", "set", "run", "start", "update", "move", "list", "pull.rebase", "true", "all"),
+    *(
+        "delete",
+        "add",
+        "remove",
+        "prune",
+        "set",
+        "run",
+        "start",
+        "update",
+        "move",
+        "list",
+        "pull.rebase",
+        "true",
+        "all",
+    ),
 )
 PRECIOUS = {
     "a.py": "an edit that nobody committed\n",
@@ -91,7 +145,7 @@ class World:
     def origin_refs(self) -> dict[str, str]:
         """The refs of origin."""
         lines = run(self.folder / "origin.git", "for-each-ref", "--format=%(refname) %(objectname)").splitlines()
-        return dict((name, commit) for name, _, commit in (line.partition(" ") for line in lines))
+        return {name: commit for name, _, commit in (line.partition(" ") for line in lines)}
 
 
 def commit(folder: Path, name: str, text: str) -> None:

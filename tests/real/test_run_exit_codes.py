@@ -14,7 +14,7 @@ import pytest
 
 from manifests import run as run_file
 from manifests import status as status_file
-from tests.support import Cli, EnvironFor, RepositoryOnHost
+from tests.support import Cli, EnvironFor, RepositoryOnHost, wait_until
 
 Make = Callable[[dict[str, str]], Cli]
 
@@ -143,7 +143,7 @@ def test_a_command_past_its_time_may_end_in_order(hemma: Cli) -> None:
 def test_children_of_a_timed_out_command_go_with_it(hemma: Cli) -> None:
     done = hemma("run", "--timeout", "0.5", "--shell", "sleep 61.5 & echo $!; wait")
     assert done.returncode == 124
-    assert not Path(f"/proc/{int(done.stdout)}").exists()
+    wait_until(lambda: not Path(f"/proc/{int(done.stdout)}").exists(), 10, "the child's end")
 
 
 # --- what is recorded --------------------------------------------------------------------------------------------
