@@ -116,7 +116,8 @@ def _layers(files: Files, name: str, named_by: str) -> list[tuple[str, dict[str,
     entry = user.hosts.get(name)
     fields = HostSettings.model_fields
     defaults = {f"host.{key}": field.default for key, field in fields.items() if key not in ("name", "ssh")}
-    defaults |= {"project_root": None, "lease_s": Settings.model_fields["lease_s"].default, "login": False, "lanes": {}}
+    defaults |= {"project_root": None, "lease_s": Settings.model_fields["lease_s"].default, "login": False}
+    defaults |= {"lanes": {}, "notebooks": {}}
     chosen: dict[str, Any] = {"host.name": name, "host.ssh": name}
     if sources.pyproject_path:
         chosen["project_root"] = os.path.dirname(sources.pyproject_path)
@@ -130,6 +131,8 @@ def _layers(files: Files, name: str, named_by: str) -> list[tuple[str, dict[str,
     ours |= {f"host.{key}": value for key, value in _set_values(project, ("root", "python")).items()}
     if project.lanes:
         ours["lanes"] = project.lanes
+    if project.notebooks.model_fields_set:
+        ours["notebooks"] = project.notebooks.as_dict()
     found = [
         (DEFAULT, defaults),
         (named_by, chosen),

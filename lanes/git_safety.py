@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from manifests.errors import NeedsPerson
 
@@ -41,6 +42,12 @@ OWN_SUBCOMMANDS: Mapping[str, tuple[str, ...]] = {
     "submodule": ("", "status"),
     "worktree": ("list",),
 }
+# Programs that start the command in their later words.
+_STARTERS = frozenset((
+    "chronic", "command", "doas", "env", "exec", "flock", "ionice", "nice", "nohup", "numactl", "setsid", "srun", "stdbuf",
+    "sudo", "taskset", "time", "timeout", "unbuffer", "xargs",
+))  # fmt: skip
+_SHELLS = ("ash", "bash", "dash", "ksh", "sh", "zsh")
 _SHELL_ENDS = ";&|()`\n{}"
 _MOST_SHOWN = 60
 
@@ -75,13 +82,47 @@ def ours(argv: Sequence[str]) -> Verdict:
     return Verdict(False, (reason,), ("hemma run -- git <command> <arguments>",))
 
 
+def judge_command(argv: Sequence[str]) -> Verdict:
+    """Whether a command of any program may run: plain git, git behind `env`, `timeout` and the like, or a shell's line."""
+    for at, word in enumerate(argv):
+        program = word.rpartition("/")[2]
+        if program == "git":
+            return judge(argv[at + 1 :])
+        if program in _SHELLS:
+            return judge_shell("\n".join(argv[at + 1 :]))
+        if at == 0 and program not in _STARTERS:
+            break
+    return Verdict(allowed=True)
+
+
+class GitRefused(NeedsPerson):
+    """A git command that could lose work or rewrite history; `verdict` says by which rules, and what to do instead."""
+
+    code = "git-refused"
+    verdict = Verdict(allowed=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The error as agents read it under --json, with the whole verdict."""
+        return {**super().as_dict(), "verdict": self.verdict.as_dict()}
+
+
 def demand(argv: Sequence[str]) -> None:
-    """Raise NeedsPerson, code `git-refused`, unless `judge` allows `git *argv`."""
-    verdict = judge(argv)
+    """Raise GitRefused (75) unless `judge` allows `git *argv`."""
+    _demand(judge(argv))
+
+
+def demand_run(argv: Sequence[str], shell: str | None = None) -> None:
+    """Raise GitRefused (75) unless the command `argv`, or the line `shell` in its stead, may run on the host (S9-R08)."""
+    _demand(judge_command(argv) if shell is None else judge_shell(shell))
+
+
+def _demand(verdict: Verdict) -> None:
     if not verdict.allowed:
         rules = ", ".join(dict.fromkeys(reason.rule for reason in verdict.reasons))
         facts = "; ".join(reason.fact for reason in verdict.reasons)
-        raise NeedsPerson(f"{facts} (rule: {rules})", remedy="   or   ".join(verdict.next_steps), code="git-refused")
+        refused = GitRefused(f"{facts} (rule: {rules})", remedy="   or   ".join(verdict.next_steps))
+        refused.verdict = verdict
+        raise refused
 
 
 def _hidden(strange: str | None, settings: Sequence[tuple[str, str | None]]) -> Found:

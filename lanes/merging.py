@@ -8,9 +8,10 @@ unless the person has accepted that very rule.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+from lanes.logic_in_cells import LOGIC_IN_CELLS
 from lanes.verdict import Reason, Verdict
 
 Place = Literal["local", "host"]
@@ -18,9 +19,11 @@ Action = Literal["discard-metadata", "fetch", "fast-forward", "merge", "push", "
 
 # The rules a person can accept with `hemma sync --accept RULE`. The others need the fact mended first.
 ACCEPTABLE = {
+    "host-uncommitted": "the host's uncommitted files stay as they are beside the merge; a backup is kept",
     "runtime-diverged": "the host and origin both moved, and what comes in touches what the host executes",
     "runs-hold-the-tree": "a live run would see files change under it",
     "local-edits-host-files": "commits made locally touch files that the host owns",
+    LOGIC_IN_CELLS: "notebooks that were thin would hold logic of the repository",
 }
 
 
@@ -87,16 +90,18 @@ class SyncPlan:
 
 @dataclasses.dataclass(frozen=True)
 class Escalation:
-    """A person has to judge; nothing was done. `verdict` has each rule, its fact, and what to do."""
+    """A person has to judge; nothing was done. `verdict` has each rule, its fact, and what to do; `paths` what a rule is about."""
 
     verdict: Verdict
+    paths: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict[str, tuple[str, ...]])
 
 
 @dataclasses.dataclass(frozen=True)
 class Lanes:
-    """What classification says of paths: whose they are."""
+    """What the lanes say of paths: whose they are, and which notebooks would get logic into their cells (S9-R12)."""
 
     host_owned: frozenset[str] = frozenset()
+    logic_gained: frozenset[str] = frozenset()
 
     def of_host(self, paths: Collection[str]) -> tuple[str, ...]:
         """Those of `paths` that the host owns, in order."""
@@ -113,56 +118,65 @@ def plan_sync(
     """
     refused = [*_not_ready(local), *_not_ready(host), *_branches(local, host)]
     if not refused:
-        refused = [*_host_tree(local, host, lanes), *_local_tree(local, host, lanes)]
-    open_questions = [(reason, mend) for reason, mend in refused if reason.rule not in accepted]
-    if open_questions:
-        steps = tuple(dict.fromkeys(mend for _, mend in open_questions))
-        return Escalation(Verdict(False, tuple(reason for reason, _ in open_questions), steps))
+        refused = [*_host_tree(local, host, lanes), *_local_tree(local, host, lanes), *_notebooks(lanes)]
+    # Only what may be accepted is: nobody accepts a merge in progress, or work that would be written over.
+    questions = [each for each in refused if each.rule not in accepted or each.rule not in ACCEPTABLE]
+    if questions:
+        steps = tuple(dict.fromkeys(each.mend for each in questions))
+        verdict = Verdict(False, tuple(Reason(each.rule, each.fact) for each in questions), steps)
+        return Escalation(verdict, {each.rule: each.paths for each in questions})
     return SyncPlan(tuple(_steps(local, host)), tuple(_notes(local, host)))
 
 
-Question = tuple[Reason, str]
+@dataclasses.dataclass(frozen=True)
+class _Question:
+    """One fact for a person: its rule, what to do about it, and the paths it is about."""
+
+    rule: str
+    fact: str
+    mend: str
+    paths: tuple[str, ...] = ()
 
 
-def _not_ready(clone: CloneState) -> list[Question]:
+def _not_ready(clone: CloneState) -> list[_Question]:
     where = "the host's clone" if clone.place == "host" else "the local clone"
     run = "hemma run -- git" if clone.place == "host" else "git"
-    found: list[Question] = []
+    found: list[_Question] = []
     if clone.operation:
         fact = f"{where} is in the middle of a {clone.operation}"
         way_out = f"{run} {clone.operation} {'reset' if clone.operation == 'bisect' else '--abort'}"
-        found.append((Reason("operation-in-progress", fact), f"{run} status, then finish it or: {way_out}"))
+        found.append(_Question("operation-in-progress", fact, f"{run} status, then finish it or: {way_out}"))
     elif any(entry.kind == "conflicted" for entry in clone.dirty):
-        found.append((Reason("conflicted", f"{where} has unresolved conflicts"), f"{run} status"))
+        found.append(_Question("conflicted", f"{where} has unresolved conflicts", f"{run} status"))
     if clone.is_index_locked:
         fact = f"{where} has a locked index: another git works there, or died"
-        found.append((Reason("index-locked", fact), f"wait, or see who: {run} status"))
+        found.append(_Question("index-locked", fact, f"wait, or see who: {run} status"))
     if clone.branch is None:
-        found.append((Reason("detached", f"{where} is on no branch"), f"{run} switch BRANCH"))
+        found.append(_Question("detached", f"{where} is on no branch", f"{run} switch BRANCH"))
     elif clone.head is None:
-        found.append((Reason("unborn", f"{where} has no commit yet on {clone.branch}"), f"{run} commit"))
+        found.append(_Question("unborn", f"{where} has no commit yet on {clone.branch}", f"{run} commit"))
     return found
 
 
-def _branches(local: CloneState, host: CloneState) -> list[Question]:
+def _branches(local: CloneState, host: CloneState) -> list[_Question]:
     if None in (local.branch, host.branch):
         return []
     if local.branch == host.branch:
         return [question for clone in (local, host) for question in _upstream(clone, local, host)]
     fact = f"the host is on {host.branch}, the local clone on {local.branch}"
-    return [(Reason("other-branch", fact), f"git switch {host.branch}")]
+    return [_Question("other-branch", fact, f"git switch {host.branch}")]
 
 
-def _upstream(clone: CloneState, local: CloneState, host: CloneState) -> list[Question]:
+def _upstream(clone: CloneState, local: CloneState, host: CloneState) -> list[_Question]:
     """A branch that origin does not have is not brought together but begun: that is for a person to want."""
     if clone.origin_head is not None or clone.head is None:
         return []
     where = "the host's clone" if clone.place == "host" else "the local clone"
     if local.origin_head is None and host.origin_head is None:
-        return [(Reason("no-upstream", f"origin has no branch {clone.branch} that {where} knows of"), "hemma push")]
+        return [_Question("no-upstream", f"origin has no branch {clone.branch} that {where} knows of", "hemma push")]
     run = "hemma run -- git" if clone.place == "host" else "git"
     fact = f"{where} does not fetch origin's {clone.branch}"
-    return [(Reason("no-upstream", fact), f"{run} remote set-branches --add origin {clone.branch}")]
+    return [_Question("no-upstream", fact, f"{run} remote set-branches --add origin {clone.branch}")]
 
 
 def _host_gets(local: CloneState, host: CloneState) -> tuple[str, ...]:
@@ -170,43 +184,67 @@ def _host_gets(local: CloneState, host: CloneState) -> tuple[str, ...]:
     return (host.incoming if host.behind else ()) + (local.outgoing if local.ahead else ())
 
 
-def _host_tree(local: CloneState, host: CloneState, lanes: Lanes) -> list[Question]:
+def _host_tree(local: CloneState, host: CloneState, lanes: Lanes) -> list[_Question]:
     """What speaks against moving the host's work tree. Nothing, when it does not move."""
-    arriving = _host_gets(local, host)
     if not host.behind and not local.ahead:
         return []
-    found: list[Question] = []
-    unsaved = [entry.path for entry in host.dirty if not entry.is_metadata_only and entry.kind != "untracked"]
-    in_the_way = [entry.path for entry in host.dirty if entry.kind == "untracked" and entry.path in arriving]
-    if unsaved or in_the_way:
-        fact = f"the host has uncommitted changes: {_some(unsaved + in_the_way)}"
-        found.append((Reason("host-uncommitted", fact), "hemma commit -m '...' PATH, or hemma run -- git stash push"))
+    arriving = _host_gets(local, host)
+    found = _uncommitted(host, set(arriving))
     runtime = lanes.of_host(arriving)
     if host.has_diverged and lanes.of_host(host.incoming):
-        fact = f"host and origin diverged ({host.ahead} and {host.behind} commits) in what the host executes: {_some(runtime)}"
-        found.append(_question("runtime-diverged", fact))
+        counts = f"({host.ahead} and {host.behind} commits)"
+        fact = f"host and origin diverged {counts} in what the host executes: {_some(runtime)}"
+        found.append(_question("runtime-diverged", fact, runtime))
     if host.holding and runtime:
         fact = f"{len(host.holding)} live runs hold the host's tree ({_some(host.holding)}), and {_some(runtime)} would change"
-        found.append(_question("runs-hold-the-tree", fact))
+        found.append(_question("runs-hold-the-tree", fact, runtime))
     return found
 
 
-def _local_tree(local: CloneState, host: CloneState, lanes: Lanes) -> list[Question]:
-    found: list[Question] = []
+def _uncommitted(host: CloneState, arriving: Collection[str]) -> list[_Question]:
+    """The host's uncommitted work, apart from metadata: in the way of what arrives, or only beside it (S9-R09)."""
+    unsaved = [entry for entry in host.dirty if not entry.is_metadata_only]
+    in_the_way = _paths(entry for entry in unsaved if entry.path in arriving)
+    beside = _paths(entry for entry in unsaved if entry.path not in arriving and entry.kind != "untracked")
+    found: list[_Question] = []
+    if in_the_way:
+        fact = f"uncommitted changes on the host would be overwritten: {_some(in_the_way)}"
+        mend = "hemma commit -m '...' PATH, or hemma run -- git stash push -- PATH"
+        found.append(_Question("host-overwritten", fact, mend, in_the_way))
+    if beside:
+        mend = "hemma commit -m '...' PATH, or hemma run -- git stash push, or "
+        found.append(_question("host-uncommitted", f"the host has uncommitted changes: {_some(beside)}", beside, mend))
+    return found
+
+
+def _local_tree(local: CloneState, host: CloneState, lanes: Lanes) -> list[_Question]:
+    found: list[_Question] = []
     foreign = lanes.of_host(local.outgoing) if local.ahead else ()
     if foreign:
         fact = f"{local.ahead} local commits change files that the host owns: {_some(foreign)}"
-        found.append(_question("local-edits-host-files", fact))
+        found.append(_question("local-edits-host-files", fact, foreign))
     arriving = set(local.incoming) | set(host.outgoing)
-    touched = [entry.path for entry in local.dirty if entry.path in arriving]
+    touched = _paths(entry for entry in local.dirty if entry.path in arriving)
     if touched:
         fact = f"uncommitted local changes would be overwritten: {_some(touched)}"
-        found.append((Reason("local-uncommitted", fact), "git commit or git stash push them, then hemma sync"))
+        mend = "git commit or git stash push them, then hemma sync"
+        found.append(_Question("local-uncommitted", fact, mend, touched))
     return found
 
 
-def _question(rule: str, fact: str) -> Question:
-    return Reason(rule, fact), f"hemma sync --accept {rule}   ({ACCEPTABLE[rule]})"
+def _notebooks(lanes: Lanes) -> list[_Question]:
+    paths = tuple(sorted(lanes.logic_gained))
+    if not paths:
+        return []
+    return [_question(LOGIC_IN_CELLS, f"logic would move into the cells of {_some(paths)}", paths)]
+
+
+def _question(rule: str, fact: str, paths: tuple[str, ...], instead: str = "") -> _Question:
+    return _Question(rule, fact, f"{instead}hemma sync --accept {rule}   ({ACCEPTABLE[rule]})", paths)
+
+
+def _paths(entries: Iterable[Dirty]) -> tuple[str, ...]:
+    return tuple(sorted({entry.path for entry in entries}))
 
 
 def _steps(local: CloneState, host: CloneState) -> list[Step]:
@@ -228,7 +266,7 @@ def _steps(local: CloneState, host: CloneState) -> list[Step]:
 
 
 def _discard(host: CloneState) -> list[Step]:
-    paths = tuple(entry.path for entry in host.dirty if entry.is_metadata_only)
+    paths = _paths(entry for entry in host.dirty if entry.is_metadata_only)
     why = "only notebook metadata differs; a backup is kept"
     return [Step("host", "discard-metadata", why, paths)] if paths else []
 
@@ -241,7 +279,7 @@ def _into_host(why: str, *, is_merge: bool, host: CloneState) -> list[Step]:
 def _notes(local: CloneState, host: CloneState) -> list[str]:
     found: list[str] = []
     for clone in (host, local):
-        left = [entry.path for entry in clone.dirty if not entry.is_metadata_only]
+        left = _paths(entry for entry in clone.dirty if not entry.is_metadata_only)
         if left:
             found.append(
                 f"uncommitted on {'the host' if clone.place == 'host' else 'this machine'}, and left alone: {_some(left)}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterator
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, ValidationError
 
@@ -140,6 +140,21 @@ def _lanes(value: LaneRules) -> LaneRules:
 CheckedLaneRules = Annotated[LaneRules, AfterValidator(_lanes)]
 
 
+Meant = Literal["drift", "intended"]
+
+
+class NotebookSettings(Model):
+    """[tool.hemma.notebooks], or a notebook's own metadata.hemma: what in it was meant, so that no sync discards it (S18-R03).
+
+    `metadata` is all of it at once, `intended` names single keys such as kernelspec; outputs and widgets are said apart.
+    """
+
+    metadata: Meant = "drift"
+    outputs: Meant = "drift"
+    widgets: Meant = "drift"
+    intended: Patterns = ()
+
+
 class HostSettings(Model):
     """How one host is reached. `root`, `python` and `state_dir` are places on the host; `~` is expanded there."""
 
@@ -162,6 +177,7 @@ class Settings(Model):
     lease_s: Seconds = 60.0
     login: Flag = False
     lanes: LaneRules = Field(default_factory=dict[str, JsonValue])
+    notebooks: NotebookSettings = Field(default_factory=NotebookSettings)
 
 
 class HostEntry(Model):
@@ -196,6 +212,7 @@ class ProjectSettings(Model):
     login: Flag | None = None
     env: Environment = Field(default_factory=dict[str, str])
     lanes: CheckedLaneRules = Field(default_factory=dict[str, JsonValue])
+    notebooks: NotebookSettings = Field(default_factory=NotebookSettings)
 
 
 EXAMPLES = {
@@ -213,6 +230,11 @@ EXAMPLES = {
     "default_host": 'default_host = "gpu"',
     "env": 'env = { NAME = "value" }, each value quoted',
     "lanes": '[tool.hemma.lanes] with "docs/**" = "local"',
+    "notebooks": '[tool.hemma.notebooks] with metadata = "intended"',
+    "metadata": 'metadata = "intended"',
+    "outputs": 'outputs = "intended"',
+    "widgets": 'widgets = "intended"',
+    "intended": 'intended = ["kernelspec"]',
 }
 
 S = TypeVar("S", UserConfig, ProjectSettings, Settings)
@@ -239,6 +261,8 @@ def near_misses(settings: Model, prefix: str = "") -> list[tuple[str, str]]:
         found += [(prefix + key, close[0])] if close else []
     for name, entry in settings.hosts.items() if isinstance(settings, UserConfig) else ():
         found += near_misses(entry, f"hosts.{name}.")
+    if isinstance(settings, ProjectSettings):
+        found += near_misses(settings.notebooks, "notebooks.")
     return found
 
 
@@ -247,8 +271,9 @@ def unknown_keys(settings: Model) -> list[str]:
     found = list(settings.model_extra or {})
     for name, entry in settings.hosts.items() if isinstance(settings, UserConfig) else ():
         found += [f"hosts.{name}.{key}" for key in unknown_keys(entry)]
-    for rule in lane_rules(settings.lanes) if isinstance(settings, ProjectSettings) else ():
-        found += [f"lanes.{rule.name}.{key}" for key in unknown_keys(rule)]
+    if isinstance(settings, ProjectSettings):
+        found += [f"lanes.{rule.name}.{key}" for rule in lane_rules(settings.lanes) for key in unknown_keys(rule)]
+        found += [f"notebooks.{key}" for key in unknown_keys(settings.notebooks)]
     return found
 
 

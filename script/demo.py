@@ -40,6 +40,13 @@ GIT_ENVIRON = {
     "GIT_COMMITTER_NAME": "A Demo",
     "GIT_COMMITTER_EMAIL": "demo@example.invalid",
 }
+# Of the host's clone, where a commit is made by the host's git.
+HOST_CONFIG = {
+    "user.name": "A Demo",
+    "user.email": "demo@example.invalid",
+    "commit.gpgSign": "false",
+    "core.hooksPath": ".git/hooks",
+}
 
 
 class StepFailed(Exception):
@@ -119,11 +126,15 @@ def start_the_host() -> None:
     make_origin()
     for clone in (HOST_CLONE, LAPTOP_CLONE):
         run("git", "clone", "--quiet", str(ORIGIN), str(clone), cwd=STATE)
+    for name, value in HOST_CONFIG.items():
+        run("git", "-C", str(HOST_CLONE), "config", name, value, quiet=True)
     root = f"--root={HOST_CLONE}"
     env = [f"--env={name}={value}" for name, value in GIT_ENVIRON.items()]
     show_command(["hemma", "init", f"--host={HOST}", root, "--env=..."])
     run("hemma", "init", f"--host={HOST}", root, *env, "--force", quiet=True)
     run("git", "commit", "--quiet", "--all", "--message=Say where this runs")
+    run("git", "push", "--quiet")
+    run("hemma", "sync")
 
 
 def make_origin() -> None:
@@ -156,17 +167,35 @@ def run_commands() -> None:
 
 
 def edit_on_the_host() -> None:
-    """The host is the truth: it edits, commits and pushes; the laptop merges."""
+    """The host is the truth: what it runs is edited, committed and pushed there."""
+    step("Where does an edit belong?")
+    told = run("hemma", "lane", "configs/rate.yaml", "README.md", expect=13)
+    check("host" in told and "local" in told, "a mixed change: one file is the host's, one is the laptop's")
     step("Edit, commit and push on the host")
-    run("hemma", "run", "--shell", "echo 'lr: 3e-4 works' >> LAB-NOTES.md && git add LAB-NOTES.md")
-    run("hemma", "run", "--", "git", "commit", "--quiet", "--message=Note the learning rate")
-    run("hemma", "run", "--", "git", "push", "--quiet", "origin", "main")
-    head = run("hemma", "run", "--", "git", "log", "-1", "--format=%h %s")
-    step("Merge it into the laptop's clone, which has a commit of its own")
-    run("git", "pull", "--no-rebase", "--no-edit", "--quiet")
+    run("hemma", "run", "--shell", "mkdir -p configs && echo 'lr: 3e-4' > configs/rate.yaml")
+    said = run("hemma", "commit", "--message=Note the learning rate", "configs/rate.yaml")
+    check("Hemma-Run: " in said, "the commit says on which host, in which lane and run it was made")
+    run("hemma", "push")
+
+
+def bring_clones_together() -> None:
+    """Local, host and origin differ; a sync merges them, and nothing ever rewrites them."""
+    step("Meanwhile the laptop has a document; bring the three clones together")
+    with (LAPTOP_CLONE / "README.md").open("a", encoding="utf-8") as file:
+        file.write("\nTried 3e-4.\n")
+    check("README.md" in run("hemma", "where"), "where names each changed file, its lane and the next command")
+    run("git", "commit", "--quiet", "--all", "--message=Note what was tried")
+    run("hemma", "status")
+    run("hemma", "sync")
+    heads = [
+        run("git", "-C", str(path), "rev-parse", "main", quiet=True) for path in (LAPTOP_CLONE, HOST_CLONE, ORIGIN)
+    ]
+    check(len(set(heads)) == 1, "laptop, host and origin are at the same commit")
     graph = run("git", "log", "--graph", "--format=%h %s", "-4")
-    check(head.strip() in graph, "the host's commit is here, merged, nothing rewritten")
-    check((LAPTOP_CLONE / "LAB-NOTES.md").read_text() == "lr: 3e-4 works\n", "and so is its file")
+    check("Note the learning rate" in graph and "Merge" in graph, "it is a merge: nothing was rewritten")
+    step("What would rewrite history is refused, with the command that does not")
+    run("hemma", "run", "--", "git", "push", "--force", expect=75)
+    check(True, "nothing was started on the host")
 
 
 def cut_the_connection() -> None:
@@ -235,7 +264,7 @@ def detach() -> None:
     check(True, "wait says how it ended: 0")
 
 
-STORY = (start_the_host, run_commands, edit_on_the_host, cut_the_connection, detach)
+STORY = (start_the_host, run_commands, edit_on_the_host, bring_clones_together, cut_the_connection, detach)
 
 # --- beginning and end -------------------------------------------------------------------------------------------
 

@@ -79,7 +79,8 @@ def commands() -> Iterator[tuple[str, str]]:
 def _commands(command: Any, name: str) -> Iterator[tuple[str, str]]:
     below: dict[str, Any] = getattr(command, "commands", {})
     for word, each in below.items():
-        yield from _commands(each, f"{name} {word}")
+        if not each.hidden:
+            yield from _commands(each, f"{name} {word}")
     if not below:
         paragraph = " ".join((command.help or "").split("\n\n")[0].split())
         yield name, paragraph.replace("|", "\\|")

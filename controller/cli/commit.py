@@ -10,6 +10,7 @@ import typer
 from controller.cli.run import settings_for
 from controller.flows import commit as flow
 from controller.reports import console
+from lanes.logic_in_cells import LOGIC_IN_CELLS
 from manifests.errors import UsageError
 
 OnHost = Annotated[str | None, typer.Option("--host", "-H", help="Another host than the repository's own.")]
@@ -31,6 +32,9 @@ def commit(
         list[str] | None, typer.Option("--message", "-m", help="The message; each further one is a paragraph.")
     ] = None,
     is_all: Annotated[bool, typer.Option("--all", "-a", help="Every changed file that git knows.")] = False,
+    accept: Annotated[
+        list[str] | None, typer.Option("--accept", metavar="RULE", help="Go on although this rule asks for a person.")
+    ] = None,
     host: OnHost = None,
     as_json: AsJson = False,
 ) -> None:
@@ -40,12 +44,17 @@ def commit(
 
     Hemma-Run names the latest run in the clone that still goes on or ended since the last commit.
 
-    Exit codes: 0 committed, 1 nothing to commit, no author is set there, or a hook refused.
+    Exit codes: 0 committed, 1 nothing to commit, no author is set there, or a hook refused, 75 logic would move into
+    the cells of a notebook (--accept logic-in-cells).
     """
+    unknown = [rule for rule in accept or [] if rule != LOGIC_IN_CELLS]
+    if unknown:
+        raise UsageError(f"--accept {unknown[0]!r} is no rule that can be accepted", remedy=f"only: {LOGIC_IN_CELLS}")
     if not message:
         raise UsageError("a commit needs a message", remedy='hemma commit -m "What changed, and why"')
     done = _shown_failing(
-        lambda: flow.commit(settings_for(host), message, is_all=is_all, paths=paths or []), as_json=as_json
+        lambda: flow.commit(settings_for(host), message, is_all=is_all, paths=paths or [], accepted=accept or []),
+        as_json=as_json,
     )
     for note in done.notes:
         console.line(console.err(), "warn", note)

@@ -62,6 +62,11 @@ def _run(values: run_options.Values, argv: list[str]) -> int:
             "there is no command to run" if shell is None else "give either a command or --shell, not both",
             remedy='hemma run -- <command> [args]   or   hemma run --shell "a | b"',
         )
+    if any("git" in word for word in (argv if shell is None else [str(shell)])):
+        # Only now: what judges git commands costs time that no other command should pay.
+        from lanes import git_safety
+
+        git_safety.demand_run(argv, _text(shell))
     settings = settings_for(_text(values.get("host")))
     options = _options(values, settings)
     request = flow.request_of(settings, options, argv)

@@ -10,14 +10,15 @@ import typer
 from rich.table import Table
 
 from controller.cli.run import settings_for
-from controller.flows import lane, status, work_tree
+from controller.flows import evidence, lane, status, work_tree
 from controller.flows import sync as flow
 from controller.reports import console
 from lanes.merging import ACCEPTABLE, Escalation, SyncPlan
 from manifests.errors import UsageError
+from manifests.settings import NotebookSettings
 from remote.repository import HostRepository, LocalRepository
 
-EXIT_NEEDS_PERSON = 75
+_LINE_STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 OnHost = Annotated[
@@ -31,9 +32,10 @@ def register(app: typer.Typer) -> None:
     app.command("sync")(sync)
 
 
-def _clones(host: str | None) -> tuple[LocalRepository, HostRepository]:
+def _clones(host: str | None) -> tuple[LocalRepository, HostRepository, NotebookSettings]:
     settings = settings_for(host)
-    return LocalRepository(work_tree.top(os.getcwd())), HostRepository(settings["host"])
+    meant = NotebookSettings.model_validate(settings["notebooks"])
+    return LocalRepository(work_tree.top(os.getcwd())), HostRepository(settings["host"]), meant
 
 
 def show_status(
@@ -46,7 +48,8 @@ def show_status(
 
     Read in one round trip to the host. Example: hemma status --fetch
     """
-    picture = status.read(*_clones(host), fetch=fetch)
+    local, remote, meant = _clones(host)
+    picture = status.read(local, remote, fetch=fetch, meant=meant)
     if as_json:
         console.show_json(picture)
     else:
@@ -132,8 +135,8 @@ def sync(
             f"--accept {unknown[0]!r} is no rule that can be accepted", remedy="one of: " + ", ".join(ACCEPTABLE)
         )
     where = lane.ground(os.getcwd(), os.environ)
-    local, remote = _clones(host)
-    seen = flow.look(local, remote)
+    local, remote, meant = _clones(host)
+    seen = flow.look(local, remote, meant=meant)
     found = flow.plan(where, seen, accept or [])
     if isinstance(found, Escalation):
         found = _judged(where, seen, found, accept or [], as_json=as_json)
@@ -148,20 +151,29 @@ def sync(
 def _judged(
     where: lane.Ground, seen: flow.Clones, escalation: Escalation, accepted: list[str], *, as_json: bool
 ) -> SyncPlan:
-    """Ask the person at the terminal, once, showing every fact; where there is none, give the verdict and leave (75)."""
-    rules = [reason.rule for reason in escalation.verdict.reasons]
-    may_ask = sys.stdin.isatty() and sys.stderr.isatty() and not as_json and all(rule in ACCEPTABLE for rule in rules)
-    if may_ask:
-        for reason in escalation.verdict.reasons:
-            console.line(console.err(), "needs you", reason.fact)
-        if typer.confirm("Go on and merge?", default=False, err=True):
-            found = flow.plan(where, seen, [*accepted, *rules])
-            if isinstance(found, SyncPlan):
-                return found
+    """Show the person at the terminal each fact and its diff, and ask once; without one the verdict is all there is (75)."""
+    refusal = flow.refusal(escalation)
     if as_json:
-        console.show_json({"exit_code": EXIT_NEEDS_PERSON, "verdict": escalation.verdict.as_dict()})
-        raise typer.Exit(EXIT_NEEDS_PERSON)
-    raise flow.refusal(escalation)
+        raise refusal
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        console.show_json(refusal.as_dict())
+        raise refusal
+    _show_evidence(seen, escalation)
+    rules = [reason.rule for reason in escalation.verdict.reasons]
+    if all(rule in ACCEPTABLE for rule in rules) and typer.confirm("Go on and merge?", default=False, err=True):
+        found = flow.plan(where, seen, [*accepted, *rules])
+        if isinstance(found, SyncPlan):
+            return found
+    raise refusal
+
+
+def _show_evidence(seen: flow.Clones, escalation: Escalation) -> None:
+    err = console.err()
+    for reason in escalation.verdict.reasons:
+        console.line(err, "needs you", reason.fact)
+        shown = evidence.of(seen, reason.rule, escalation.paths[reason.rule])
+        for text in shown.splitlines():
+            err.print(console.plain(f"  {text}"), style=_LINE_STYLES.get(text[:1], ""))
 
 
 def _show_plan(plan: SyncPlan, *, as_json: bool) -> None:

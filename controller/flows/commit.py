@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from controller.flows import thin
 from controller.flows.files import host_path, lane_note
+from controller.flows.judged import Judged
 from lanes.lane_steps import quoted
+from lanes.logic_in_cells import LOGIC_IN_CELLS
 from lanes.provenance import run_of_commit
+from lanes.verdict import Reason, Verdict
 from manifests.errors import RepositoryError, UsageError
 from remote.agent.frames import text_of
 from remote.host import Host
@@ -94,10 +98,18 @@ class _Before:
     changed: int
 
 
-def commit(settings: dict[str, Any], messages: Sequence[str], *, is_all: bool, paths: Sequence[str]) -> Committed:
+def commit(
+    settings: dict[str, Any],
+    messages: Sequence[str],
+    *,
+    is_all: bool,
+    paths: Sequence[str],
+    accepted: Collection[str] = (),
+) -> Committed:
     """Commit on the host what is staged there; with `is_all` every changed file; with `paths` these (new ones too) only.
 
-    Raises GitFailed: nothing-to-commit, no-identity, or with what git or a hook said; UsageError for an empty message.
+    Raises GitFailed: nothing-to-commit, no-identity, or with what git or a hook said; UsageError for an empty message;
+    Judged when logic would move into the cells of a notebook and `accepted` does not hold `logic-in-cells` (S9-R12).
     """
     message = "\n\n".join(_sent(part).strip("\n") for part in messages) + "\n"
     if not message.strip():
@@ -109,6 +121,8 @@ def commit(settings: dict[str, Any], messages: Sequence[str], *, is_all: bool, p
     before = _look(repository, is_all=is_all, names=names)
     if not before.files:
         raise _nothing(before, names)
+    if LOGIC_IN_CELLS not in accepted:
+        _refuse_logic(settings, repository, before, is_all=is_all)
     trailers = _trailers(settings, before)
     text = _with_trailers(repository, message, trailers)
     head, said = _commit(repository, before, text, is_all=is_all, names=names)
@@ -143,6 +157,20 @@ def _look(repository: HostRepository, *, is_all: bool, names: Sequence[str]) -> 
         files=tuple(sorted(files)),
         changed=len(_listed(changed["stdout"])),
     )
+
+
+def _refuse_logic(settings: dict[str, Any], repository: HostRepository, before: _Before, *, is_all: bool) -> None:
+    """Raise Judged when a notebook of this commit was thin and would hold logic. Without notebooks the host is not asked."""
+    notebooks = [path for path in before.files if path.endswith(".ipynb") and not lane_note(settings, path)]
+    if not notebooks:
+        return
+    # What -a will take is not staged yet: a stash that no ref holds has it as a commit.
+    kept = repository.steps([_step("stash", "create", may_fail=True)])[0]["stdout"].strip() if is_all else ""
+    found = thin.logic(thin.changes(repository, "HEAD", kept or ":0", notebooks))
+    if found:
+        reasons = tuple(Reason(LOGIC_IN_CELLS, line) for line in thin.as_lines(found))
+        steps = ("move it into a committed module", f"hemma commit --accept {LOGIC_IN_CELLS} ...")
+        raise Judged(Verdict(False, reasons, steps), code=LOGIC_IN_CELLS)
 
 
 def _nothing(before: _Before, names: Sequence[str]) -> GitFailed:

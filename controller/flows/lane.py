@@ -153,9 +153,17 @@ def notebook_facts(path: str) -> Facts:
         return NO_FACTS
     try:
         with open(path, "rb") as file:
-            value: Any = json.loads(file.read(MOST_BYTES))
+            return facts_in(file.read(MOST_BYTES))
+    except OSError:
+        return NO_FACTS
+
+
+def facts_in(notebook: bytes) -> Facts:
+    """What a notebook says about its lane (metadata.hemma.lane); nothing when it cannot be read."""
+    try:
+        value: Any = json.loads(notebook)
         lane: object = value["metadata"]["hemma"]["lane"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return NO_FACTS
     return Facts(notebook_lane=lane if isinstance(lane, str) else None)
 

@@ -6,25 +6,27 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from controller.flows import clones
-from lanes.merging import CloneState
+from lanes.drift import NOTHING_SAID
+from lanes.merging import CloneState, Place
 from manifests.errors import HemmaError
+from manifests.settings import NotebookSettings
 from remote.repository import HostRepository, LocalRepository
 
 Facts = dict[str, Any]
 
 
-def read(local: LocalRepository, host: HostRepository, *, fetch: bool) -> Facts:
+def read(local: LocalRepository, host: HostRepository, *, fetch: bool, meant: NotebookSettings = NOTHING_SAID) -> Facts:
     """The whole picture as one object: `local`, `host`, `origin`, and `problem` when the host cannot be asked.
 
     `host.against_local` is [commits only the host has, commits only the local clone has], None when one side lacks the
-    other's commits and so cannot count them.
+    other's commits and so cannot count them. `meant`: what the repository says of notebooks' metadata.
     """
     with ThreadPoolExecutor(2) as pool:
         here = pool.submit(local.state, fetch=fetch)
         there = pool.submit(_asked, host, fetch=fetch)
         local_facts, (host_facts, problem) = here.result(), there.result()
     picture: Facts = {
-        "local": _row("local", local_facts),
+        "local": _row("local", local_facts, meant),
         "host": None,
         "origin": _origin(local_facts),
         "problem": None,
@@ -32,7 +34,7 @@ def read(local: LocalRepository, host: HostRepository, *, fetch: bool) -> Facts:
     if problem is not None:
         picture["problem"] = problem.as_dict()
     if host_facts is not None:
-        picture["host"] = _row("host", host_facts)
+        picture["host"] = _row("host", host_facts, meant)
         picture["host"]["against_local"] = _against(local, local_facts, host_facts)
         picture["origin"]["host_saw"] = host_facts["origin_head"]
     return picture
@@ -45,8 +47,8 @@ def _asked(host: HostRepository, *, fetch: bool) -> tuple[Facts | None, HemmaErr
         return None, error
 
 
-def _row(place: Any, facts: Facts) -> Facts:
-    state: CloneState = clones.clone_state(place, facts)
+def _row(place: Place, facts: Facts, meant: NotebookSettings) -> Facts:
+    state = clones.clone_state(place, facts, meant)
     names = ("head", "branch", "stash_count", "is_shallow", "is_sparse", "has_submodules", "uses_lfs", "entry_count")
     return {
         **{name: facts[name] for name in names},

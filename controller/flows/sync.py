@@ -15,9 +15,12 @@ from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from controller.flows import clones, lane
-from lanes.merging import CloneState, Escalation, Step, SyncPlan, plan_sync
+from controller.flows import clones, lane, thin
+from controller.flows.judged import Judged
+from lanes.drift import NOTHING_SAID
+from lanes.merging import CloneState, Escalation, Lanes, Step, SyncPlan, plan_sync
 from manifests.errors import MergeConflict, NeedsPerson, RepositoryError
+from manifests.settings import NotebookSettings
 from remote import relay_objects
 from remote.repository import HostRepository, LocalRepository, Repository, checked
 
@@ -34,23 +37,31 @@ class Clones:
     host: HostRepository
     local_facts: Facts
     host_facts: Facts
+    meant: NotebookSettings
 
     @property
     def states(self) -> tuple[CloneState, CloneState]:
         """(local, host) as lanes.merging takes them."""
-        return clones.clone_state("local", self.local_facts), clones.clone_state("host", self.host_facts)
+        here = clones.clone_state("local", self.local_facts, self.meant)
+        return here, clones.clone_state("host", self.host_facts, self.meant)
 
 
-def look(local: LocalRepository, host: HostRepository, *, fetch: bool = True) -> Clones:
+def look(
+    local: LocalRepository,
+    host: HostRepository,
+    *,
+    fetch: bool = True,
+    meant: NotebookSettings = NOTHING_SAID,
+) -> Clones:
     """Look at both clones at once: one round trip to the host, while this machine asks origin itself.
 
-    A host without a way to origin gets what origin has from here, so that its facts are about the same origin. Raises
+    `meant` is what the repository says of notebooks' metadata. A host without a way to origin gets what origin has from here, so that its facts are about the same origin. Raises
     RepositoryError when this machine cannot ask origin: what is not seen cannot be said to agree.
     """
     with ThreadPoolExecutor(2) as pool:
         here = pool.submit(local.state, fetch=fetch)
         there = pool.submit(host.state, fetch=fetch, notebooks=True)
-        seen = Clones(local, host, here.result(), there.result())
+        seen = Clones(local, host, here.result(), there.result(), meant)
     for place, facts in (("local", seen.local_facts), ("host", seen.host_facts)):
         if not facts["is_readable"]:
             raise RepositoryError(f"{place}: git cannot read the state of {facts['root']}", remedy="hemma status")
@@ -76,8 +87,27 @@ def _look_for_host(seen: Clones) -> Clones:
 def plan(where: lane.Ground, seen: Clones, accepted: Collection[str] = ()) -> SyncPlan | Escalation:
     """The steps for what was seen, or what a person has to judge first."""
     local, host = seen.states
-    paths = {*local.incoming, *local.outgoing, *host.incoming, *host.outgoing}
-    return plan_sync(local, host, clones.lanes_of(where, seen.local.root, paths), accepted)
+    notebooks = notebooks_under_way(seen)
+    paths = {*local.outgoing, *host.incoming, *notebooks}
+    owners = clones.owners(where, seen.local.root, paths, thin.lane_facts(notebooks))
+    lanes = Lanes(
+        host_owned=frozenset(path for path, owner in owners.items() if owner == "host"),
+        logic_gained=frozenset(path for path in thin.logic(notebooks) if owners[path] != "local"),
+    )
+    return plan_sync(local, host, lanes, accepted)
+
+
+def notebooks_under_way(seen: Clones) -> dict[str, thin.Versions]:
+    """The notebooks in commits that would come to the host or go from it to origin, as they are and as they would be."""
+    local, host = seen.states
+    if local.branch != host.branch or None in (local.origin_head, host.origin_head, local.head, host.head):
+        return {}
+    origin = str(host.origin_head)
+    return {
+        **thin.changes(seen.host, origin, "HEAD", host.outgoing),
+        **thin.changes(seen.host, "HEAD", origin, host.incoming),
+        **thin.changes(seen.local, str(local.origin_head), "HEAD", local.outgoing),
+    }
 
 
 @dataclasses.dataclass
@@ -122,11 +152,15 @@ def _keep(course: _Course, place: str) -> list[str]:
     """Keep HEAD and all uncommitted changes of tracked files under the backup refs; returns the refs made."""
     repository, facts = course.at(place), course.facts(place)
     looks = [
-        ["rev-parse", "--verify", "HEAD"],
-        ["symbolic-ref", "--quiet", "HEAD"],
-        ["stash", "create", "hemma backup"],
+        {"argv": ["rev-parse", "--verify", "HEAD"]},
+        {"argv": ["symbolic-ref", "--quiet", "HEAD"]},
+        {"argv": ["stash", "create", "hemma backup"], "may_fail": True},
     ]
-    made = checked(repository.steps([{"argv": argv} for argv in looks]), f"{place}: keep a backup")
+    made = repository.steps(looks)
+    # 1 and nothing to say only means that files were touched and not changed: there is nothing to keep.
+    is_told = any(not line.startswith("warning: ") for line in made[-1]["stderr"].splitlines())
+    if len(made) < len(looks) or made[-1]["code"] not in {0, 1} or is_told:
+        checked(made, f"{place}: keep a backup")
     head, branch, worktree = (result["stdout"].strip() for result in made)
     if (head, branch) != (facts["head"], f"refs/heads/{course.branch}"):
         raise NeedsPerson(f"{place}: somebody commits or switches branches there right now", remedy="hemma sync")
@@ -238,8 +272,6 @@ _ACTIONS: dict[str, Callable[[_Course, Step], None]] = {
 }
 
 
-def refusal(escalation: Escalation) -> NeedsPerson:
-    """The escalation as an error, for where nobody can be asked: exit code 75."""
-    verdict = escalation.verdict
-    facts = "; ".join(reason.fact for reason in verdict.reasons)
-    return NeedsPerson(facts, remedy="; ".join(verdict.next_steps))
+def refusal(escalation: Escalation) -> Judged:
+    """The escalation as an error, for where nobody can be asked: exit code 75, with the verdict."""
+    return Judged(escalation.verdict)

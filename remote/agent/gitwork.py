@@ -14,8 +14,9 @@ from typing import Generator, Iterator
 
 from . import gitfacts, launch, store
 
-# What git prints of a conflict or a refusal, not of a clone: more than this is cut from the middle of nothing.
+# What git prints of a conflict or a refusal, not of a clone: of more than this the end is kept, unless a step asks for more.
 _KEPT_BYTES = 1 << 20
+_MOST_KEPT_BYTES = 8 << 20
 _FETCH_TIMEOUT_S = 60.0
 _LISTED = 2000
 _NOTEBOOK_BYTES = 8 << 20
@@ -208,8 +209,8 @@ def _against_origin(repository: Repository, branch: str) -> dict[str, object]:
         return nothing
     mine = repository.start("rev-list", "--max-count=%d" % _LISTED, remote + "..HEAD")
     theirs = repository.start("rev-list", "--max-count=%d" % _LISTED, "HEAD.." + remote)
-    incoming = repository.start("diff", "--name-only", "-z", "HEAD..." + remote)
-    outgoing = repository.start("diff", "--name-only", "-z", remote + "...HEAD")
+    incoming = repository.start("diff", "--name-only", "--no-renames", "-z", "HEAD..." + remote)
+    outgoing = repository.start("diff", "--name-only", "--no-renames", "-z", remote + "...HEAD")
     return {
         "origin_head": head,
         "unpushed": (_output(mine) or "").split(),
@@ -263,8 +264,8 @@ def _notebooks(repository: Repository, entries: object) -> dict[str, object]:
 def steps(request: dict[str, object]) -> dict[str, object]:
     """Run git commands one after another under the repository's lock; stops at the first that fails.
 
-    Each step is {"argv", "input"?, "env"?, "may_fail"?, "taking"?}; the reply has one result per step that ran. A step
-    that is `taking` a commit is not run, and has the files as `in_the_way`, when that would write over untracked ones.
+    Each step is {"argv", "input"?, "env"?, "may_fail"?, "taking"?, "keep_bytes"?}; the reply has one result per step that
+    ran. A step `taking` a commit is not run, and has the files as `in_the_way`, when that would write over untracked ones.
     """
     guard = launch.guard_facts(_text(request.get("root")), None)
     if not guard["is_toplevel"]:
@@ -334,7 +335,8 @@ def _run(root: str, step: dict[str, object]) -> dict[str, object]:
     extra = {str(name): str(value) for name, value in _items(step.get("env"))}
     if {"fetch", "push", "ls-remote"} & set(words):
         extra = {**_without_questions(root), **extra}
-    given = step.get("input")
+    given, asked = step.get("input"), step.get("keep_bytes")
+    kept = min(asked, _MOST_KEPT_BYTES) if isinstance(asked, int) and asked > 0 else _KEPT_BYTES
     done = subprocess.run(
         [b"git", b"-c", b"core.quotepath=false", *argv],
         cwd=root,
@@ -347,7 +349,7 @@ def _run(root: str, step: dict[str, object]) -> dict[str, object]:
     return {
         "argv": words,
         "code": done.returncode,
-        "stdout": done.stdout[-_KEPT_BYTES:].decode("utf-8", "surrogateescape"),
+        "stdout": done.stdout[-kept:].decode("utf-8", "surrogateescape"),
         "stderr": done.stderr[-_KEPT_BYTES:].decode("utf-8", "surrogateescape"),
     }
 

@@ -8,7 +8,7 @@ import os
 import signal
 from typing import Callable
 
-from . import files, frames, gitwork, identity, probe, store
+from . import files, frames, gitwork, identity, probe, run_files, store, values
 
 
 def answer(request: dict[str, object]) -> dict[str, object]:
@@ -73,6 +73,9 @@ VERBS: dict[str, Callable[[dict[str, object]], dict[str, object]]] = {
     "git-steps": gitwork.steps,
     "file-read": files.read,
     "file-write": files.write,
+    "run-files": run_files.read,
+    "values-missing": values.missing,
+    "value-put": values.put,
 }
 
 

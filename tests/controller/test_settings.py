@@ -81,7 +81,15 @@ def test_each_layer_covers_the_one_below(folder: Path) -> None:
         "lease_s": 10.0,
         "login": True,
         "lanes": {"docs/**": "local", "**": "hemma"},
+        "notebooks": {"metadata": "drift", "outputs": "drift", "widgets": "drift", "intended": []},
     }
+
+
+def test_what_notebooks_mean_is_the_repositorys_to_say(folder: Path) -> None:
+    write(folder, CONFIG, PROJECT + '[tool.hemma.notebooks]\nintended = "kernelspec"\n')
+    files = read_files(str(folder), {})
+    assert explain(files).origins["notebooks"] == str(folder / "pyproject.toml")
+    assert resolve(str(folder), {}).notebooks.intended == ("kernelspec",)
 
 
 def test_every_value_knows_its_layer(folder: Path) -> None:

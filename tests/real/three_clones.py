@@ -9,9 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from controller.flows import lane
+from controller.flows import sync as flow
+from lanes.drift import NOTHING_SAID
+from lanes.merging import Escalation, SyncPlan
+from manifests.settings import NotebookSettings
 from remote.agent import verbs
 from remote.host import Host
-from remote.repository import HostRepository
+from remote.repository import HostRepository, LocalRepository
 from remote.session import refusal_of
 
 PLACES = ("local", "host", "other")
@@ -150,3 +155,60 @@ def repository_here(root: Path, state_dir: Path) -> HostRepository:
     repository = HostRepository({"root": str(root), "state_dir": str(state_dir)})
     repository.host = HostHere(repository.host.spec)
     return repository
+
+
+def notebook(source: str = "!hemma ps", kernel: str = "Python 3", count: int = 1, **hemma: Any) -> str:
+    """A notebook of one code cell, as an editor writes it."""
+    metadata: dict[str, Any] = {"kernelspec": {"name": "python3", "display_name": kernel}}
+    if hemma:
+        metadata["hemma"] = hemma
+    cell = {"cell_type": "code", "id": "a", "metadata": {}, "source": source, "execution_count": count, "outputs": []}
+    return json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": metadata, "cells": [cell]}, indent=1) + "\n"
+
+
+LOGIC = notebook("def clean(row):\n    return row.strip()")
+
+
+# --- a sync without a wire ---------------------------------------------------------------------------------------
+
+
+class Sync:
+    """`hemma sync` of one controller's clone with the host's, step by step, in this process."""
+
+    def __init__(self, clones: ThreeClones, place: str = "local", meant: NotebookSettings = NOTHING_SAID) -> None:
+        self.local = LocalRepository(str(clones.path(place).resolve()))
+        self.host = repository_here(clones.path("host"), clones.folder / "on-host")
+        self.where = lane.ground(self.local.root, os.environ)
+        self.meant = meant
+
+    @property
+    def asked(self) -> list[str]:
+        """What the host was asked so far, one entry for each round trip."""
+        assert isinstance(self.host.host, HostHere)
+        return self.host.host.asked
+
+    def look(self) -> flow.Clones:
+        """Both clones as they are now."""
+        return flow.look(self.local, self.host, meant=self.meant)
+
+    def plan(self, *accepted: str) -> SyncPlan | Escalation:
+        """What would be done now, or asked."""
+        return flow.plan(self.where, self.look(), accepted)
+
+    def questions(self, *accepted: str) -> list[str]:
+        """The rules that need a person now; empty when there is a plan."""
+        found = self.plan(*accepted)
+        return [reason.rule for reason in found.verdict.reasons] if isinstance(found, Escalation) else []
+
+    def carry_out(self, seen: flow.Clones, plan: SyncPlan | Escalation) -> list[str]:
+        """Do a plan that was made of what was seen; returns the backups. Raises what `hemma sync` raises."""
+        if isinstance(plan, Escalation):
+            raise flow.refusal(plan)
+        return flow.carry_out(seen, plan, [].append)
+
+    def __call__(self, *accepted: str) -> list[str]:
+        """Look, plan, and do it; returns the steps that were done. Raises what `hemma sync` raises."""
+        seen = self.look()
+        found = flow.plan(self.where, seen, accepted)
+        self.carry_out(seen, found)
+        return [f"{step.place} {step.action}" for step in found.steps] if isinstance(found, SyncPlan) else []

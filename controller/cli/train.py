@@ -1,0 +1,135 @@
+"""`hemma train`, `gates`, `watch`, `dashboard`: from a manifest to a committed result, and how a run stands."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from controller.cli.run import settings_for
+from controller.flows import run as run_flow
+from controller.flows import train as flow
+from controller.flows.judged import Judged
+from controller.reports import console
+from controller.reports.training import EventScreen
+from lanes.verdict import Verdict
+from manifests.errors import UsageError
+from manifests.train import EXAMPLE
+
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+OnHost = Annotated[
+    str | None, typer.Option("--host", "-H", metavar="NAME", help="Another host than the repository's own.")
+]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="Its id, the beginning of it, or `last`.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these verbs to the command line."""
+    for verb in (train, gates, watch):
+        app.command(verb.__name__)(verb)
+
+
+def train(
+    manifest: Annotated[str, typer.Argument(metavar="MANIFEST", help="A file below manifests/runs/.")] = "",
+    *,
+    until: Annotated[str | None, typer.Option("--until", metavar="STAGE", help="The last stage to run.")] = None,
+    resume: Annotated[str | None, typer.Option("--resume", metavar="RUN", help="Go on from this run.")] = None,
+    is_detached: Annotated[bool, typer.Option("--detach", "-d", help="Print the run id and leave.")] = False,
+    is_yes: Annotated[bool, typer.Option("--yes", "-y", help="GPU time and money are approved.")] = False,
+    is_example: Annotated[bool, typer.Option("--example", help="Print a whole manifest and leave.")] = False,
+    host: OnHost = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train on the host, from a manifest to a committed result, behind gates.
+
+    Every cheap check comes before the dear job; what is proven and unchanged is not repeated. Ctrl-C leaves, the run
+    goes on. Example: hemma train manifests/runs/tiny-text.yaml --until cpu-smoke
+
+    Exit codes: 0 done, 1 stopped at a gate, 3 done but not conforming, 75 a person must decide.
+    """
+    if is_example:
+        sys.stdout.write(EXAMPLE)
+        return
+    if not manifest:
+        raise UsageError("which manifest?", remedy="hemma train --example > manifests/runs/NAME.yaml")
+    settings = settings_for(host)
+    read, name = flow.manifest_on_host(settings, manifest)
+    request = flow.request_of(read, name, until=until, resume=resume)
+    _approve(flow.approved(request, is_yes=is_yes), as_json=as_json)
+    run_id = flow.submit(settings, request)
+    if is_detached:
+        sys.stdout.write(f'{{"run_id": "{run_id}"}}\n' if as_json else f"{run_id}\n")
+        return
+    if not as_json:
+        console.line(console.err(), "ok", f"run {run_id}; Ctrl-C leaves, it goes on")
+    _follow(settings, run_id, as_json=as_json)
+
+
+def _approve(verdict: Verdict, *, as_json: bool) -> None:
+    if verdict.allowed:
+        return
+    if sys.stdin.isatty() and sys.stderr.isatty() and not as_json:
+        for reason in verdict.reasons:
+            console.line(console.err(), "needs you", f"{reason.fact}   ({reason.rule})")
+        if typer.confirm("Start it?", default=False, err=True):
+            return
+    raise Judged(verdict, code="not-approved")
+
+
+def watch(run: Run = "last", *, host: OnHost = None, as_json: AsJson = False) -> None:
+    """Follow a training run: stages, progress, loss, alerts.
+
+    From its beginning to its end; Ctrl-C leaves, the run goes on. Example: hemma watch last
+    """
+    _follow(settings_for(host), run, as_json=as_json)
+
+
+def _follow(settings: dict[str, Any], run: str, *, as_json: bool) -> None:
+    """Show a run's events to its end and leave with its exit code."""
+    screen = EventScreen(as_json=as_json)
+    session = flow.following(settings, run, screen.event)
+    try:
+        end = session.follow()
+    except KeyboardInterrupt:
+        console.line(console.err(), "ok", f"left; the run goes on: hemma watch {session.run_id}")
+        return
+    if screen.last_stop is not None:
+        raise flow.stopped(screen.last_stop, int(end.get("exit_code") or 1))
+    code = run_flow.exit_code_of(end, session.run_id)
+    if code and not screen.seen:
+        console.line(console.err(), "failed", f"the executor ended with {code} before its first event")
+        console.line(console.err(), "do", f"hemma logs {session.run_id}")
+    raise typer.Exit(code)
+
+
+def gates(run: Run = "last", *, host: OnHost = None, as_json: AsJson = False) -> None:
+    """Show each stage of a training run, its evidence, and what is missing.
+
+    Example: hemma gates last
+    """
+    found = flow.gates(settings_for(host), run)
+    if as_json:
+        console.show_json(found)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("STAGE", "STATE", "CHECKS", "FACT"):
+        table.add_column(column, no_wrap=column != "FACT")
+    for row in found["stages"]:
+        held = f"{sum(check['held'] for check in row['checks'])}/{len(row['checks'])}" if row["checks"] else ""
+        style = {"proven": "green", "failed": "red", "changed": "yellow"}.get(row["state"], "dim")
+        table.add_row(
+            row["stage"], console.plain(row["state"], style), held, console.plain(_fact(row, found["run_id"]))
+        )
+    console.show_table(table)
+    if found["stopped"]:
+        console.line(console.err(), "failed", f"{found['stopped']['reason']}: {found['stopped']['message']}")
+        console.line(console.err(), "do", found["stopped"]["remedy"])
+
+
+def _fact(row: dict[str, Any], run_id: str) -> str:
+    if row["state"] == "proven":
+        taken = f"taken over from {row['from_run']}" if row["from_run"] not in (None, run_id) else ""
+        return taken or "; ".join(check["fact"] for check in row["checks"][:2])
+    return row["fact"]

@@ -1,0 +1,159 @@
+"""`hemma train`: a manifest of the host's clone, submitted by value, followed by its events; and what a run left behind.
+
+Nothing of torch here: the controller sends the code and the request, and reads JSON back (P8).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import posixpath
+from collections.abc import Callable
+from typing import Any
+
+from controller.flows import run as run_flow
+from controller.flows import runs as runs_flow
+from controller.flows.files import host_path
+from lanes import approval
+from lanes.gates import ACCEPTABLE, STAGES, standings
+from lanes.verdict import Verdict
+from manifests.errors import HemmaError, UsageError
+from manifests.evidence import Evidence, Hashes
+from manifests.train import TrainManifest, parse
+from remote.host import Host
+from remote.payload import payload_zip
+
+Event = dict[str, Any]
+INDEX = "evidence/index.json"
+
+
+class RunStopped(HemmaError):
+    """The executor ended the run before its last stage; message and remedy are its own."""
+
+    code = "run-stopped"
+
+
+def manifest_on_host(settings: dict[str, Any], path: str) -> tuple[TrainManifest, str]:
+    """(the manifest as the host's clone has it, its path there). Raises UsageError with every fault; file-missing."""
+    name = host_path(settings, path)
+    try:
+        reply = Host(settings["host"]).request("file-read", path=name)
+    except HemmaError as error:
+        if error.code != "file-missing":
+            raise
+        raise UsageError(
+            f"{name} is not in the host's clone, which is the one that counts",
+            remedy=f"hemma put {name}   (a whole example: hemma train --example)",
+        ) from error
+    return parse(base64.b64decode(reply["content_base64"]).decode("utf-8", "replace"), name), name
+
+
+def request_of(manifest: TrainManifest, name: str, *, until: str | None, resume: str | None) -> dict[str, Any]:
+    """The request as the executor takes it. Raises UsageError for a stage that there is not."""
+    if until is not None and until not in STAGES:
+        raise UsageError(f"--until {until!r} is no stage", remedy="one of: " + ", ".join(STAGES))
+    return {**manifest.job(), "manifest": name, "who": run_flow.who(), "until": until, "resume": resume}
+
+
+def approved(request: dict[str, Any], *, is_yes: bool) -> Verdict:
+    """Whether the request may be submitted now, by the approval policy."""
+    return approval.of_training(request, is_approved=is_yes)
+
+
+def submit(settings: dict[str, Any], request: dict[str, Any]) -> str:
+    """Start the executor on the host and leave it there; returns the run id. A lost link starts nothing twice (S9-R18)."""
+    payload, job = _sent(settings, request)
+    python = request["python"]
+    if not python.startswith(("/", "~")) and "/" in python:
+        python = posixpath.join(".", python)
+    sent = run_flow.request_of(settings, {"lease_s": None}, [python, "-I", payload, "execute", job])
+    session = run_flow.session_for(settings, sent, (_drop, _drop))
+    run_flow.follow(session)
+    return str(session.run_id)
+
+
+def following(settings: dict[str, Any], run: str, on_event: Callable[[Event], None]) -> Any:
+    """A session that reads the events of a run from its beginning; harmless to the run."""
+    return runs_flow.session(settings, run, (EventLines(on_event).write, _drop), hold=False)
+
+
+def _drop(_: memoryview) -> None:
+    """What the children print is in the run's logs."""
+
+
+class EventLines:
+    """A writer that cuts what the executor prints into lines and hands each event on."""
+
+    def __init__(self, on_event: Callable[[Event], None]) -> None:
+        self._on_event, self._rest = on_event, b""
+
+    def write(self, piece: memoryview) -> None:
+        """Take a piece of output; a line that is no event is passed over."""
+        *lines, self._rest = (self._rest + bytes(piece)).split(b"\n")
+        for line in lines:
+            try:
+                event: object = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(event, dict) and "kind" in event:
+                self._on_event({str(key): value for key, value in event.items()})
+
+
+def _sent(settings: dict[str, Any], request: dict[str, Any]) -> tuple[str, str]:
+    """Make sure that the host has payload and request; returns their paths there. One trip when the code is there."""
+    host = Host(settings["host"])
+    code, digest = payload_zip()
+    body = json.dumps(request, sort_keys=True).encode()
+    values = {f"{digest}.zip": code, f"{hashlib.sha256(body).hexdigest()}.json": body}
+    known = host.request("values-missing", names=list(values))
+    for name in known["missing"]:
+        host.request("value-put", name=name, content_base64=base64.b64encode(values[name]).decode("ascii"))
+    payload, job = (posixpath.join(known["folder"], name) for name in values)
+    return payload, job
+
+
+# --- what a run left behind -----------------------------------------------------------------------------------------
+
+
+def files_of(settings: dict[str, Any], run: str, *paths: str) -> dict[str, Any]:
+    """Files of a run's directory, in one round trip: {"run_id", "folder", name: bytes or None}."""
+    reply = Host(settings["host"]).request("run-files", run=run, paths=list(paths))
+    found = {
+        name: base64.b64decode(piece["content_base64"]) if piece else None for name, piece in reply["files"].items()
+    }
+    return {"run_id": reply["run_id"], "folder": reply["folder"], **found}
+
+
+def gates(settings: dict[str, Any], run: str) -> dict[str, Any]:
+    """Each stage of a training run with its evidence, its checks and what is missing (S21-R03). Raises no-training-run."""
+    found = files_of(settings, run, INDEX)
+    if found[INDEX] is None:
+        raise HemmaError(
+            f"run {found['run_id']} is no training run, or has not begun",
+            remedy="hemma ps --all",
+            code="no-training-run",
+        )
+    index: dict[str, Any] = json.loads(found[INDEX])
+    evidence = [Evidence.parse(each, INDEX) for each in index["evidence"]]
+    now, accepts = Hashes.model_validate(index["hashes"]), list(index["accept"])
+    rows = [
+        {
+            "stage": each.stage,
+            "state": each.state,
+            "fact": each.fact,
+            "accepts": ACCEPTABLE.get(each.stage),
+            "checks": next((e.as_dict()["checks"] for e in reversed(evidence) if e.stage == each.stage), []),
+            "from_run": next((e.run_id for e in reversed(evidence) if e.stage == each.stage), None),
+        }
+        for each in standings(evidence, now, accepts=accepts)
+    ]
+    more = {key: index.get(key) for key in ("stopped", "finished")}
+    return {"run_id": found["run_id"], "stages": rows, "hashes": index["hashes"], **more}
+
+
+def stopped(event: Event, exit_code: int) -> RunStopped:
+    """The executor's last word as an error of ours, with its exit code."""
+    data = event["data"]
+    fact = f"{data['reason']}: {data['message']}"
+    return RunStopped(fact, remedy=data["remedy"], code=str(data["reason"]), exit_code=exit_code)

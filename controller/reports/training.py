@@ -1,0 +1,88 @@
+"""A training run as it goes, on a terminal or as JSON lines: stages, progress with a sparkline of the loss, alerts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from controller.reports import console
+
+BARS = "▁▂▃▄▅▆▇█"
+_OUTCOMES = {"passed": "ok", "partial": "warn", "failed": "fail", "not-checked": "not checked"}
+_LEVELS = {"ERROR": "fail", "WARN": "warn", "INFO": "ok"}
+
+
+def sparkline(values: Sequence[float], width: int = 40) -> str:
+    """The values as bars of eight heights, the newest `width` of them; empty for none."""
+    shown = list(values)[-width:]
+    if not shown:
+        return ""
+    low, high = min(shown), max(shown)
+    span = (high - low) or 1.0
+    return "".join(BARS[min(7, int((value - low) / span * 8))] for value in shown)
+
+
+class EventScreen:
+    """Shows events one by one. `last_stop` is the executor's word for why it ended, if it did; `seen` counts events."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.last_stop: dict[str, Any] | None = None
+        self.seen = 0
+        self._losses: list[float] = []
+        self._out = console.out()
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Show one event."""
+        self.seen += 1
+        if event["kind"] == "stopped":
+            self.last_stop = event
+        if self.as_json:
+            sys.stdout.write(json.dumps(event) + "\n")
+            sys.stdout.flush()
+        else:
+            self._show(event["kind"], event.get("data") or {}, str(event.get("at", ""))[11:19])
+
+    def _show(self, kind: str, data: dict[str, Any], time: str) -> None:
+        show = getattr(self, "_on_" + kind.replace("-", "_"), None)
+        if show:
+            show(data, time)
+
+    def _line(self, word: str, text: str) -> None:
+        console.line(self._out, word, text)
+
+    def _on_started(self, data: dict[str, Any], time: str) -> None:
+        self._out.print(console.plain(f"{time}  {data['name']}: up to {data['until']}", "bold"))
+
+    def _on_begin(self, data: dict[str, Any], time: str) -> None:
+        self._out.print(console.plain(f"{time}  {data['stage']} ...", "dim"))
+
+    def _on_stage(self, data: dict[str, Any], _: str) -> None:
+        word = _OUTCOMES.get(str(data.get("outcome")), "fail")
+        self._line(word, str(data.get("stage")))
+
+    def _on_alert(self, data: dict[str, Any], _: str) -> None:
+        said = " ".join(str(data.get(name)) for name in ("title", "text") if data.get(name))
+        self._line(_LEVELS.get(str(data.get("level")), "warn"), f"alert {data.get('sequence')}: {said}")
+
+    def _on_analysis(self, data: dict[str, Any], _: str) -> None:
+        self._line("warn", f"{data.get('attempt')}: {data.get('category')} ({data.get('code')}); {data.get('change')}")
+
+    def _on_first_metric(self, data: dict[str, Any], _: str) -> None:
+        self._line("ok", f"healthy: step {data.get('step')}, {data.get('metric')} {data.get('value'):.4g}")
+
+    def _on_progress(self, data: dict[str, Any], _: str) -> None:
+        if isinstance(data.get("loss"), int | float):
+            self._losses.append(float(data["loss"]))
+        self._out.print(console.plain(f"  {data.get('line', '')}  {sparkline(self._losses)}"))
+
+    def _on_evaluated(self, data: dict[str, Any], _: str) -> None:
+        self._line("ok", f"{data.get('metric')} {data.get('value')}")
+
+    def _on_persisted(self, data: dict[str, Any], _: str) -> None:
+        self._line("ok", f"kept at {data.get('destination')}, read back as {str(data.get('sha256'))[:12]}")
+
+    def _on_committed(self, data: dict[str, Any], _: str) -> None:
+        self._line("ok", f"committed on the host: {str(data.get('commit'))[:12]}")

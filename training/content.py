@@ -1,0 +1,106 @@
+"""What a stage looked at, by digest: script, config, dataset and environment (S7-R18). No torch here: it is asked often."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from manifests.evidence import Hashes
+
+# What of a job is not its config: who asks, when, from which commit, and how often it may be tried.
+_NOT_CONFIG = frozenset({"run_id", "root", "commit", "who", "manifest", "task", "references", "until", "resume"})
+
+
+def hashes(job: dict[str, Any], root: Path, payload_digest: str) -> Hashes:
+    """The digests of all four contents as they are now; a content that cannot be read has none, which no gate accepts."""
+    return Hashes(
+        script=script(job, root, payload_digest),
+        config=config(job),
+        dataset=dataset(job, root),
+        environment=environment(),
+    )
+
+
+def config(job: dict[str, Any]) -> str:
+    """The digest of what the request says: the same for the same settings, whatever their order."""
+    said = {key: value for key, value in job.items() if key not in _NOT_CONFIG}
+    return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def script(job: dict[str, Any], root: Path, payload_digest: str) -> str:
+    """The digest of the code that will run: ours as it was sent and, for a reward function, the user's module."""
+    named = str(job["dataset"].get("reward") or "").partition(":")[0]
+    if not named:
+        return payload_digest
+    own = root.joinpath(*named.split(".")).with_suffix(".py")
+    body = own.read_bytes() if own.is_file() else b""
+    return hashlib.sha256(payload_digest.encode() + b"\0" + body).hexdigest()
+
+
+def dataset(job: dict[str, Any], root: Path) -> str | None:
+    """The digest of the dataset's files by name and content; of a hub id, of the id and revision. None: nothing is there."""
+    spec = job["dataset"]
+    digest = hashlib.sha256()
+    for name in (spec["source"], spec.get("eval_source")):
+        if name is None:
+            continue
+        place = root / os.path.expanduser(name)
+        if place.exists():
+            _add_tree(digest, place)
+        elif spec.get("format") == "hub" or (spec.get("format") is None and name.count("/") == 1):
+            digest.update(f"hub:{name}@{spec.get('revision') or ''}\0".encode())
+        else:
+            return None
+    return digest.hexdigest()
+
+
+def tree(place: Path) -> str:
+    """The digest of a file, or of a folder's files by name and content."""
+    digest = hashlib.sha256()
+    _add_tree(digest, place)
+    return digest.hexdigest()
+
+
+def environment() -> str:
+    """The digest of the interpreter and of every installed distribution with its version."""
+    names = sorted({f"{each.name}=={each.version}" for each in metadata.distributions()}, key=str.lower)
+    said = [sys.version, platform.machine(), *names]
+    return hashlib.sha256("\n".join(said).encode()).hexdigest()
+
+
+def versions(names: Iterable[str]) -> dict[str, str | None]:
+    """The installed version of each distribution, None where it is missing."""
+    found: dict[str, str | None] = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def _add_tree(digest: Any, place: Path) -> None:
+    files = sorted(path for path in place.rglob("*") if path.is_file()) if place.is_dir() else [place]
+    for path in files:
+        name = str(path.relative_to(place)) if place.is_dir() else ""
+        digest.update(f"{name}\0{_file(path)}\0".encode("utf-8", "surrogateescape"))
+
+
+def _file(path: Path) -> str:
+    """The digest of a file; read again only when its size or time is another, for gates ask before every stage."""
+    facts = path.stat()
+    return _file_as_it_was(path, facts.st_size, facts.st_mtime_ns, facts.st_ino)
+
+
+@functools.cache
+def _file_as_it_was(path: Path, _size: int, _time_ns: int, _inode: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

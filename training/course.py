@@ -1,0 +1,171 @@
+"""A training run under way: its folder, its events, and the evidence that its stages left (S20, S21-R05)."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lanes.gates import standing
+from manifests.errors import HemmaError
+from manifests.evidence import Check, Evidence, Hashes, Outcome, Stage
+from manifests.files import read_json, write_json
+from training.content import hashes
+from training.events import EventLog
+
+FOLDERS = ("evidence", "logs", "checkpoints", "artifacts")
+# Dear to make and bound to content: taken over from an earlier run when nothing that they saw has changed.
+REUSABLE: tuple[Stage, ...] = ("data-audit", "cpu-smoke", "gpu-preflight")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a stage found: the makings of its evidence."""
+
+    outcome: Outcome
+    checks: tuple[Check, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict[str, Any])
+    not_covered: tuple[str, ...] = ()
+
+
+class Stop(Exception):
+    """The run ends here. `reason` is a stable word (S8-R22), `remedy` what a person can do."""
+
+    def __init__(self, reason: str, message: str, remedy: str, *, needs_person: bool = False) -> None:
+        super().__init__(message)
+        self.reason, self.message, self.remedy, self.needs_person = reason, message, remedy, needs_person
+
+
+class Course:
+    """The run directory of one training run, written by this process alone."""
+
+    def __init__(self, job: dict[str, Any], root: Path, folder: Path, payload_digest: str) -> None:
+        self.job, self.root, self.folder, self.payload_digest = job, root, folder, payload_digest
+        self.run_id = str(job["run_id"])
+        self.is_stopping = False
+        self.survey: dict[str, Any] | None = None
+        self.first_metric: dict[str, Any] | None = None
+        self.alerts: list[dict[str, Any]] = []
+        self.prove_again: Callable[[], None] = lambda: None
+        for name in FOLDERS:
+            (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_json(str(folder / "job.json"), job)
+        self.events = EventLog(folder / "events.jsonl")
+        self.evidence: list[Evidence] = []
+
+    @property
+    def accepts(self) -> tuple[str, ...]:
+        """The words of what the manifest accepts."""
+        return tuple(self.job.get("accept") or {})
+
+    @property
+    def job_uses_gpu(self) -> bool:
+        """Whether there is a GPU here that the job will use."""
+        return bool((self.survey or {}).get("gpus")) and self.job["resources"]["gpu"] != "none"
+
+    def hashes(self) -> Hashes:
+        """The contents as they are now."""
+        return hashes(self.job, self.root, self.payload_digest)
+
+    def change(self, job: dict[str, Any]) -> None:
+        """Go on with other settings, which the scope guard has passed; the job as it was stays in the events."""
+        self.job = job
+        write_json(str(self.folder / "job.json"), job)
+
+    def event(self, kind: str, /, **data: Any) -> dict[str, Any]:
+        """Append an event and say it on stdout, one JSON object in a line: whoever follows the run reads them there."""
+        record = self.events.add({"kind": kind, "data": data})
+        try:
+            print(json.dumps(record), flush=True)
+        except OSError:  # nobody reads: the log has it
+            sys.stdout = open("/dev/null", "w", encoding="ascii")  # noqa: SIM115 - stays for the process's life
+        return record
+
+    def record(self, stage: Stage, found: Found) -> Evidence:
+        """Keep what a stage found as evidence, bound to the contents as they are now."""
+        evidence = Evidence(
+            stage=stage,
+            outcome=found.outcome,
+            sequence=len(self.evidence),
+            hashes=self.hashes(),
+            checks=found.checks,
+            facts=found.facts,
+            not_covered=found.not_covered,
+            created_at=dt.datetime.now(dt.UTC),
+            run_id=self.run_id,
+        )
+        self._keep(evidence)
+        return evidence
+
+    def _keep(self, evidence: Evidence) -> None:
+        self.evidence.append(evidence)
+        evidence.write(str(self.folder / "evidence" / f"{evidence.stage}.json"))
+        self.write_index()
+        self.event(
+            "stage",
+            stage=evidence.stage,
+            outcome=evidence.outcome,
+            hashes=evidence.hashes.as_dict(),
+            sequence=evidence.sequence,
+            from_run=evidence.run_id,
+        )
+
+    def write_index(self, **more: Any) -> None:
+        """evidence/index.json: all evidence in one file, so that `hemma gates` asks the host once."""
+        write_json(
+            str(self.folder / "evidence" / "index.json"),
+            {
+                "evidence": [each.as_dict() for each in self.evidence],
+                "hashes": self.hashes().as_dict(),
+                "accept": dict(self.job.get("accept") or {}),
+                **more,
+            },
+        )
+
+    def is_proven(self, stage: Stage) -> bool:
+        """Whether this stage's evidence holds for the contents as they are now."""
+        return standing(stage, self.evidence, self.hashes(), accepts=self.accepts).is_proven
+
+    def take_over(self, earlier: Sequence[Path]) -> list[Stage]:
+        """Take evidence that still holds from earlier run directories, newest first; returns the stages it proves."""
+        now, taken = self.hashes(), list[Stage]()
+        for stage in REUSABLE:
+            for folder in earlier:
+                found = _evidence_in(folder, stage)
+                if found and standing(stage, [found], now, accepts=self.accepts).is_proven:
+                    self._keep(found.model_copy(update={"sequence": len(self.evidence)}))
+                    taken.append(stage)
+                    break
+        return taken
+
+
+def _evidence_in(folder: Path, stage: Stage) -> Evidence | None:
+    try:
+        return Evidence.parse(read_json(str(folder / "evidence" / f"{stage}.json")), stage)
+    except HemmaError:  # evidence that cannot be read proves nothing
+        return None
+
+
+def earlier_runs(job: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Run directories beside ours of the same request (name and root), newest first; the one to resume before all."""
+    found: list[Path] = []
+    for each in sorted(folder.parent.iterdir(), reverse=True):
+        if each == folder or not (each / "job.json").is_file():
+            continue
+        try:
+            other = read_json(str(each / "job.json"))
+        except HemmaError:  # a broken neighbour is no neighbour
+            continue
+        if (other.get("name"), other.get("root")) == (job["name"], job["root"]):
+            found.append(each)
+    resumed = job.get("resume")
+    return sorted(found, key=lambda each: each.name != resumed)
+
+
+def check(name: str, held: bool, fact: str) -> Check:
+    """One thing a stage looked at."""
+    return Check(name=name, held=held, fact=fact)

@@ -1,0 +1,157 @@
+"""Goes through the stages on the host: asks the gate, runs the stage, keeps its evidence; stops at the first that says no.
+
+It owns the run directory, and every decision in it is made from recorded evidence (S7-R18, S8-R06, S15-R16). The
+supervisor of `hemma run` owns this process.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lanes.gates import STAGES, evaluate
+from manifests.evidence import Stage
+from training.course import REUSABLE, Course, Found, Stop, earlier_runs
+from training.stages import intake, launch, results, trials
+
+EXIT_STOPPED = 1
+EXIT_NEEDS_PERSON = 75
+EXIT_NOT_CONFORMING = 3
+WORK: dict[Stage, Callable[[Course], Found]] = {
+    "intake": intake.intake,
+    "resources": intake.resources,
+    "data-audit": trials.data_audit,
+    "cpu-smoke": trials.cpu_smoke,
+    "gpu-preflight": trials.gpu_preflight,
+    "readiness": launch.readiness,
+    "job": launch.job,
+    "healthy": launch.healthy,
+    "alerts": launch.alerts,
+    "evaluate": results.evaluate,
+    "persist": results.persist,
+    "commit": results.commit,
+    "conformance": results.conformance,
+}
+# The word that a failed stage stops with, where the stage itself has not said one (S8-R22).
+STOP_WORDS: dict[Stage, str] = {
+    "intake": "resource_unavailable",
+    "resources": "resource_unavailable",
+    "data-audit": "dataset_format_incompatible",
+    "cpu-smoke": "cpu_smoke_failed",
+    "gpu-preflight": "gpu_preflight_failed",
+    "readiness": "preflight_checklist_unsatisfied",
+    "healthy": "full_job_not_healthy",
+    "alerts": "full_job_alerts",
+    "conformance": "not_conforming",
+}
+
+
+def execute(job: dict[str, Any], root: Path, folder: Path, payload_digest: str) -> int:
+    """Run the request up to its last stage, or up to `job["until"]`; returns the exit code.
+
+    0 done and conforming, 1 stopped (the reason is in the last event), 3 done but not conforming, 75 a person must decide.
+    """
+    course = Course(job, root, folder, payload_digest)
+    _stop_in_order(course)
+    try:
+        with _only_one(course):
+            return _through(course)
+    except Stop as stop:
+        course.event("stopped", reason=stop.reason, message=stop.message, remedy=stop.remedy)
+        course.write_index(stopped={"reason": stop.reason, "message": stop.message, "remedy": stop.remedy})
+        return EXIT_NEEDS_PERSON if stop.needs_person else EXIT_STOPPED
+
+
+def _through(course: Course) -> int:
+    until = course.job.get("until") or STAGES[-1]
+    course.event("started", name=course.job["name"], until=until, commit=course.job.get("commit_id"))
+    taken = course.take_over(earlier_runs(course.job, course.folder))
+    course.prove_again = lambda: _prove_again(course)
+    for stage in STAGES:
+        if stage in taken and course.is_proven(stage):
+            continue
+        found = _run(course, stage)
+        if found.outcome == "failed" and stage == "conformance":
+            return _not_conforming(course, found)
+        if stage == until:
+            break
+    course.event("finished", until=until)
+    course.write_index(finished=until)
+    return 0
+
+
+def _run(course: Course, stage: Stage) -> Found:
+    """One stage behind its gate; raises Stop when the gate is closed or the stage found something that ends the run."""
+    if course.is_stopping:
+        raise Stop("stopped", f"stopped before {stage}", f"hemma train --resume {course.run_id} MANIFEST")
+    verdict = evaluate(stage, course.evidence, course.hashes(), accepts=course.accepts)
+    if not verdict.allowed:
+        fact = "; ".join(reason.fact for reason in verdict.reasons)
+        raise Stop("gate_closed", f"the gate of {stage} is closed: {fact}", "; ".join(verdict.next_steps))
+    course.event("begin", stage=stage)
+    found = WORK[stage](course)
+    course.record(stage, found)
+    if found.outcome in ("failed", "not-checked") and stage != "conformance":
+        said = "; ".join(f"{each.name}: {each.fact}" for each in found.checks if not each.held)
+        raise Stop(STOP_WORDS.get(stage, f"{stage}_failed"), said, f"hemma gates {course.run_id}", needs_person=True)
+    return found
+
+
+def _prove_again(course: Course) -> None:
+    """After a correction of the config: every stage before the job whose evidence saw the old one, once more."""
+    for stage in STAGES[: STAGES.index("job")]:
+        if not course.is_proven(stage):
+            course.record(stage, WORK[stage](course))
+
+
+def _not_conforming(course: Course, found: Found) -> int:
+    missing = found.facts["missing"]
+    course.event("stopped", reason="not_conforming", message="; ".join(missing), remedy=f"hemma gates {course.run_id}")
+    course.write_index(stopped={"reason": "not_conforming", "message": "; ".join(missing), "remedy": "see missing"})
+    return EXIT_NOT_CONFORMING
+
+
+class _only_one:  # noqa: N801 - read as a word after `with`
+    """One run of a request at a time (S8-R11): a lock beside the run folders that goes with this process."""
+
+    def __init__(self, course: Course) -> None:
+        self._course = course
+        self._path = course.folder.parent.parent / "training"
+        self._handle = -1
+
+    def __enter__(self) -> None:
+        self._path.mkdir(mode=0o700, exist_ok=True)
+        name = f"{self._course.job['name']}.lock"
+        self._handle = os.open(self._path / name, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            other = os.pread(self._handle, 200, 0).decode(errors="replace").strip() or "another run"
+            raise Stop(
+                "already_running",
+                f"{other} trains {self._course.job['name']} right now; one job at a time",
+                f"hemma watch {other}   (end it: hemma stop {other})",
+                needs_person=True,
+            ) from None
+        os.ftruncate(self._handle, 0)
+        os.pwrite(self._handle, self._course.run_id.encode(), 0)
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._handle)
+
+
+def _stop_in_order(course: Course) -> None:
+    """SIGTERM, SIGHUP and SIGINT: the child makes a checkpoint and ends, then so do we (S9-R22)."""
+
+    def stop(_number: int, _frame: object) -> None:
+        course.is_stopping = True
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, stop)
+
+
+__all__ = ["REUSABLE", "STOP_WORDS", "WORK", "execute"]

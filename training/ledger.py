@@ -1,0 +1,102 @@
+"""The two ledgers on this host, money and GPU time: one append-only file for all runs of a repository (S8-R15, C22).
+
+Entries are appended under a lock and synced before the attempt starts; what is left follows from replaying them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any, Protocol
+
+from lanes.budget import MICROS, SECONDS_PER_HOUR, Amount, Entry, may_reserve, replay
+from lanes.budget import settle as settled
+
+
+class _Course(Protocol):
+    job: dict[str, Any]
+    folder: Path
+    root: Path
+
+
+class Ledger:
+    """The ledger file at `path`, with the caps of one request: its own attempts are held against its own caps."""
+
+    def __init__(self, path: Path, request: str, cap: Amount) -> None:
+        self.path, self.request, self.cap = path, request, cap
+
+    @classmethod
+    def of(cls, course: _Course) -> Ledger:
+        """The ledger beside the run folders; one request is a name in a repository, over all of its runs."""
+        spec = course.job["resources"]
+        cap = Amount(round(spec["max_cost"] * MICROS), round(spec["max_gpu_hours"] * SECONDS_PER_HOUR))
+        return cls(course.folder.parent.parent / "ledger.jsonl", f"{course.root}:{course.job['name']}", cap)
+
+    def reserve(self, attempt: str, amount: Amount | None) -> str | None:
+        """Reserve for an attempt; returns why not, or None when it is reserved and on disk."""
+        with self._locked() as entries:
+            verdict = may_reserve(entries, attempt, amount, self.cap)
+            if not verdict.allowed or amount is None:
+                return "; ".join(f"{reason.rule}: {reason.fact}" for reason in verdict.reasons)
+            self._append(Entry("reserve", attempt, amount))
+        return None
+
+    def settle(self, attempt: str, amount: Amount) -> None:
+        """Enter what an attempt really took."""
+        with self._locked() as entries:
+            found = settled(entries, attempt, amount, self.cap)
+            if isinstance(found, Entry):
+                self._append(found)
+
+    def spent(self) -> dict[str, float]:
+        """What all attempts of this request took: money, and GPU hours."""
+        with self._locked() as entries:
+            amount = replay(entries, self.cap).spent
+        return {"money": amount.money_micros / MICROS, "gpu_hours": amount.gpu_seconds / SECONDS_PER_HOUR}
+
+    @contextlib.contextmanager
+    def _locked(self) -> Generator[list[Entry]]:
+        handle = os.open(f"{self.path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield self._entries()
+        finally:
+            os.close(handle)
+
+    def _entries(self) -> list[Entry]:
+        found: list[Entry] = []
+        try:
+            lines = self.path.read_bytes().splitlines()
+        except FileNotFoundError:
+            return found
+        for line in lines:
+            with contextlib.suppress(
+                ValueError, KeyError, TypeError
+            ):  # a line torn by a power cut was never acknowledged
+                said = json.loads(line)
+                if said["request"] == self.request:
+                    found.append(
+                        Entry(said["kind"], said["attempt"], Amount(said["money_micros"], said["gpu_seconds"]))
+                    )
+        return found
+
+    def _append(self, entry: Entry) -> None:
+        said = {
+            "request": self.request,
+            "kind": entry.kind,
+            "attempt": entry.attempt,
+            "money_micros": entry.amount.money_micros,
+            "gpu_seconds": entry.amount.gpu_seconds,
+        }
+        handle = os.open(self.path, os.O_CREAT | os.O_APPEND | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            size = os.fstat(handle).st_size
+            start = b"" if size == 0 or os.pread(handle, 1, size - 1) == b"\n" else b"\n"
+            os.write(handle, start + json.dumps(said).encode() + b"\n")
+            os.fsync(handle)
+        finally:
+            os.close(handle)

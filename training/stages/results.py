@@ -1,0 +1,129 @@
+"""After the job: measured, put where it outlives the run, committed on the host, and checked against the event log (S14, S21)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from lanes.conformance import conformance as judged
+from lanes.git_safety import judge
+from manifests.errors import HemmaError
+from training.content import tree
+from training.course import Course, Found, Stop, check
+from training.events import read as read_events
+from training.persist import backend_for
+from training.stages.trials import child
+
+EVALUATE_TIMEOUT_S = 4 * 3600.0
+# Larger files are in no commit: they are named there by digest.
+COMMIT_BYTES = 1 << 20
+LANE = "hemma"
+
+
+def evaluate(course: Course) -> Found:
+    """Measure the result against its base under the same conditions; the numbers come from the saved artefact (S14-R02)."""
+    end = child(course, "evaluate", timeout_s=EVALUATE_TIMEOUT_S)
+    if not end.is_ok or end.result is None:
+        raise Stop("evaluation_failed", f"the result could not be evaluated: {_last_line(end.tail)}", _again(course))
+    digest = tree(model_folder(course))
+    for name, value in end.result["metrics"].items():
+        course.event("evaluated", metric=name, value=value, artifact_sha256=digest)
+    finite = all(isinstance(value, int | float) for value in end.result["metrics"].values())
+    checks = (check("metrics are numbers", finite and bool(end.result["metrics"]), json.dumps(end.result["metrics"])),)
+    return Found("passed" if finite else "failed", checks, {**end.result, "artifact_sha256": digest})
+
+
+def persist(course: Course) -> Found:
+    """Put the result at its destination, resolve that again, and read it back by digest: a push log proves nothing (S14-R03)."""
+    source = model_folder(course)
+    digest = tree(source)
+    try:
+        backend = backend_for(course.job["persist"], root=course.root, name=f"{course.job['name']}/{course.run_id}")
+        receipt = backend.put(source)
+        again = backend.verify(receipt)
+    except HemmaError as error:
+        raise Stop("persist_failed", error.message, error.remedy or _again(course)) from error
+    held = again["sha256"] == digest
+    course.event("persisted", destination=receipt["destination"], sha256=digest, reread_sha256=again["sha256"])
+    course.event("links", model=receipt["url"], dashboard=f"hemma dashboard {course.run_id}")
+    checks = (check("read back with the same digest", held, f"{receipt['destination']}: {again['sha256'][:12]}"),)
+    return Found("passed" if held else "failed", checks, {"receipt": receipt, "sha256": digest})
+
+
+def commit(course: Course) -> Found:
+    """Commit manifest, evidence and small results on the host, with trailers that say where they came from (S9-R17)."""
+    place = course.root / course.job["results"] / course.job["name"] / course.run_id
+    kept = _gather(course, place)
+    wanted = [*course.job.get("commit", []), str(place.relative_to(course.root))]
+    paths = [path for path in wanted if (course.root / path).exists()]
+    _git(course, "add", "--", *paths)
+    message = f"Results of {course.job['name']}, run {course.run_id}"
+    trailers = {"Hemma-Run": course.run_id, "Hemma-Lane": LANE, "Hemma-Host": os.uname().nodename}
+    words = [word for name, value in trailers.items() for word in ("--trailer", f"{name}: {value}")]
+    _git(course, "commit", "-q", "-m", message, *words, "--", *paths)
+    head = _git(course, "rev-parse", "HEAD").strip()
+    course.event("committed", commit=head, paths=paths)
+    return Found("passed", (check("committed on the host", True, f"{head[:12]}: {len(kept)} files"),), {"commit": head})
+
+
+def conformance(course: Course) -> Found:
+    """Read the whole event log again and say what of the acceptance table it does not prove (S21)."""
+    records = read_events(course.folder / "events.jsonl")
+    found = judged(records, most_attempts=int(course.job["attempts"]) * 3, accepts_partial="no-gpu" in course.accepts)
+    checks = tuple(check(name, held, "") for name, held in found.criteria.items())
+    facts = {"conforms": found.conforms, "missing": list(found.missing), "artifacts": list(found.artifacts)}
+    return Found("passed" if found.conforms else "failed", checks, facts)
+
+
+def model_folder(course: Course) -> Path:
+    """Where the job saved its result."""
+    return course.folder / "artifacts" / "model"
+
+
+def _gather(course: Course, place: Path) -> list[str]:
+    """Copy what belongs into git to `place`: evidence and small results; larger ones are listed by digest (S9-R17)."""
+    place.mkdir(parents=True, exist_ok=True)
+    listed: dict[str, Any] = {}
+    kept: list[str] = []
+    for folder in ("evidence", "artifacts/results"):
+        for path in sorted((course.folder / folder).rglob("*")):
+            name = str(path.relative_to(course.folder))
+            if not path.is_file():
+                continue
+            if path.stat().st_size > COMMIT_BYTES:
+                listed[name] = {"sha256": tree(path), "size_bytes": path.stat().st_size}
+                continue
+            target = place / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+            kept.append(name)
+    model = {
+        str(path.relative_to(course.folder)): {"sha256": tree(path), "size_bytes": path.stat().st_size}
+        for path in sorted(model_folder(course).rglob("*"))
+        if path.is_file()
+    }
+    (place / "digests.json").write_text(json.dumps({**listed, **model}, indent=1) + "\n", encoding="utf-8")
+    return [*kept, "digests.json"]
+
+
+def _git(course: Course, *words: str) -> str:
+    verdict = judge(words)
+    if not verdict.allowed:  # merge only, here as everywhere
+        raise Stop("commit_refused", verdict.reasons[0].fact, verdict.next_steps[0] if verdict.next_steps else "")
+    done = subprocess.run(["git", *words], cwd=course.root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        raise Stop("commit_failed", f"git {words[0]}: {said[-1] if said else 'it said nothing'}", _again(course))
+    return done.stdout
+
+
+def _again(course: Course) -> str:
+    return f"mend it, then hemma train --resume {course.run_id} MANIFEST: what is proven is not repeated"
+
+
+def _last_line(text: str) -> str:
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "it said nothing")
