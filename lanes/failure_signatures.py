@@ -82,6 +82,7 @@ invalid-value 3 :: target modules|deepspeed config|invalidly configured :: (Targ
 missing-column 3 :: column :: (Column to remove|Column name) \[?{QUOTED}\]? not in the dataset|columns? \[?["'][^\n]{0,140}(not found|does not exist|not in the dataset|don't exist)
 missing-column 3 :: no columns in the dataset|no columns match :: No columns in the dataset match the model's forward method|missing the following columns
 missing-column 3 :: keyerror :: KeyError: ?[\"'](?P<name>text|texts|prompts?|messages?|conversations?|chosen|rejected|completions?|instruction|inputs?|input_ids|labels?|output|outputs|response|responses|answers?|questions?|content|role|from|value|train|validation|test|image|images|audio|label_ids|attention_mask|solution|problem|system|query|sentence\w*|target|source|human|gpt|user|assistant|tokens|words|document|summary|title|context|score|id)[\"']
+missing-column 2.6 :: keyerror :: (datasets/(formatting|arrow_dataset|iterable_dataset)|(sft|dpo|grpo|reward|kto)_trainer|data_collator|data_utils)\S*\.py\b[^\0]{0,380}?KeyError: ?["'](?P<name>[^"'\n]+)["']
 column-cast 3 :: same columns|couldn't cast|column names don't match|casterror|castexception :: (must have the same columns|Couldn't cast\b|because column names don't match|DatasetGenerationCastError)
 column-cast 3 :: arrowinvalid|arrowtype|json parse error :: (ArrowInvalid|ArrowTypeError|JSON parse error)
 column-cast 1.5 :: while generating the dataset :: An error occurred while generating the dataset
@@ -90,11 +91,12 @@ no-chat-template 3 :: chat template|chat_template :: (chat_template is (not set|
 ragged-rows 3 :: unable to create tensor|excessive nesting|expected sequence of length|too many dimensions :: (Unable to create tensor|excessive nesting|expected sequence of length \d+ at dim|too many dimensions 'str')
 ragged-rows 3 :: stack expects|inhomogeneous :: (stack expects each tensor to be equal size|setting an array element with a sequence)
 no-pad-token 3 :: padding token|pad token|pad_token :: (Asking to pad but the tokenizer does not have a padding token|Cannot handle batch sizes > 1 if no padding token)
-wrong-type 3 :: text input must be|textencodeinput|textinputsequence :: (text input must be of type|TextEncodeInput must be|TextInputSequence must be)
-data-missing 3 :: doesn't contain any data|dataset is empty|num_samples should|datasetnotfound|no examples :: (doesn't contain any data files|num_samples should be a positive integer value, but got num_samples=0|DatasetNotFoundError|Unable to find .{0,160} (data ?files|with any supported extension)|EmptyDatasetError)
+data-missing 1.5 :: stopiteration :: ^(\[\w+\]:?)? ?StopIteration ?$
+wrong-type 3 :: 'endswith'|text input must be|textencodeinput|textinputsequence :: ('(NoneType|int|float|list)' object has no attribute 'endswith'|text input must be of type|TextEncodeInput must be|TextInputSequence must be)
+data-missing 3 :: couldn't find|doesn't contain any data|dataset is empty|num_samples should|datasetnotfound|no examples :: (Couldn't find (a dataset script|any data file)|doesn't contain any data files|num_samples should be a positive integer value, but got num_samples=0|DatasetNotFoundError|Unable to find .{0,160} (data ?files|with any supported extension)|EmptyDatasetError)
 
 # --- who may
-gated-repo 3.1 :: gated repo|is restricted|gatedrepo :: (access gated repo|GatedRepoError|Access to (model|dataset) (?P<name>\S+) is restricted)
+gated-repo 3.1 :: gated repo|is restricted|gatedrepo :: (access (a )?gated repo|GatedRepoError|Access to (model|dataset) (?P<name>\S+) is restricted)
 push-refused 3 :: forbidden|write access|write token|push was rejected|403 client :: (403 (Client Error|Forbidden)|403 Client Error: Forbidden|DENIED update|you must use a write token|don't have the rights to create|Your push was rejected|not authorized to push)
 token-missing 3 :: token :: (Token must be specified|LocalTokenNotFound|Token is required|no token found|Repository Not Found for url[^\n]{0,200}authenticated)
 token-missing 3 :: 401 :: 401 (Client Error|Unauthorized)|RepositoryNotFoundError: 401|status(_code)?\W{1,4}401
@@ -120,7 +122,7 @@ preempted 3 :: preempt|spot instance|due to node failure|reclaimed :: (CANCELLED
 
 # --- builds
 wheel-build 3.2 :: subprocess-exited|building wheel|build wheel|failed to build|metadata-generation|could not build wheels|build backend|metadata (setup :: (error: subprocess-exited-with-error|Failed building wheel for (?P<name>\S+)|Getting requirements to build wheel did not run|Failed to build [`'\"]?\S+|metadata-generation-failed|Could not build wheels for|build backend returned an error)
-wheel-build 3.2 :: command 'gcc'|setup.py install|gcc' failed|egg_info|g++' failed|cl.exe' failed :: (command '\S*(gcc|g\+\+|nvcc|cl\.exe|cc|clang)\S*' failed|python setup\.py \S+ did not run successfully|setup\.py egg_info\"? failed)
+wheel-build 3.2 :: command '|setup.py install|gcc' failed|egg_info|g++' failed|cl.exe' failed :: (command '\S*(gcc|g\+\+|nvcc|cl\.exe|cc|clang)\S*' failed|python setup\.py \S+ did not run successfully|setup\.py egg_info\"? failed)
 extension-build 3.1 :: error building extension|ninja|jit_load|cpp_extension :: (Error building extension '(?P<name>\w+)'|ninja: build stopped|\['ninja', '-v'[^\]]*\]|_run_ninja_build|Ninja is required to load C\+\+ extensions|Unable to JIT load the)
 extension-build 1.5 :: building extension module :: Building extension module (?P<name>\w+)\.\.\.
 no-compiler 3.1 :: cuda_home|nvcc|cudamismatch|install root :: (CUDA_HOME environment variable is not set|CUDA_HOME does not exist|CUDAMismatchException|nvcc(\.exe)?:? (fatal|was not found|not found|: command not found)|Installed CUDA version .{0,40} does not match the version torch was compiled|detected CUDA version .{0,60} mismatches the version)
@@ -128,7 +130,7 @@ no-compiler 3.1 :: unsupported gnu version|crt/host_config|failed to find c comp
 
 # --- time
 time-limit 3 :: time limit|wallclock|walltime|run time limit|maximum execution time|maxruntime|runlimit :: (DUE TO TIME ?LIMIT|exceeded (the )?(job )?(wall ?clock|wall ?time|time|run ?time) limit|walltime \d+ exceeded limit|TERM_RUNLIMIT|run time limit|exceeded the maximum execution time|MaxRuntimeExceeded|MaxWaitTimeExceeded|exceeded its (maximum|configured) (run ?time|timeout)|DeadlineExceeded)
-time-limit 1.5 :: times out|timed out|timeout :: \b([Jj]ob|run|training|task|step)\b[^\n]{0,30}\b(times?d? out|hit the timeout|timeout) (after|at)? ?\d*
+time-limit 1.5 :: times out|timed out|timeout :: \b([Jj]ob|run|training|task|step)\b[^\n]{0,30}\b(times?d? out|hit the timeout|timeout)( (after|at) ?\d*|\b)
 network-timeout 3 :: read timed out|readtimeout|connecttimeout|connect timeout|timeouterror: [errno 110]|operation timed out|gateway :: (Read timed out|ReadTimeout(Error)?\b|Connect ?Timeout(Error)?\b|\[Errno 110\]|connection timed out|504 (Server|Gateway)|ServerTimeoutError|The (read|write) operation timed out)
 rendezvous-timeout 3 :: socket has timed out|rendezvoustimeout|rendezvousclosed|waiting for clients|timed out after :: (client socket has timed out|RendezvousTimeoutError|RendezvousClosedError|Timed out after \d+ seconds waiting for clients|Timed out waiting for clients|wait timeout after \d+ms, keys)
 
@@ -163,8 +165,9 @@ device-assert 2.5 :: device-side assert ::
 illegal-access 2.5 :: illegal memory access|illegal instruction|misaligned address :: (an illegal memory access was encountered|illegal instruction was encountered|misaligned address)
 nccl-error 2.2 :: ncclsystemerror|ncclinternalerror|nccl error|ncclunhandled|ncclremoteerror|ncclinvalidusage :: (nccl(System|Internal|UnhandledCuda|Remote|InvalidUsage|Invalid)\w*Error|ncclInvalidUsage|NCCL [Ee]rror)
 segfault 2 :: segmentation fault|sigsegv|return code = -11|exitcode: -11 :: (Segmentation fault|SIGSEGV|return code = -11|exitcode ?: -11)
+nccl-error 1 :: communicator was aborted|nccl communicator :: NCCL communicator (was|has been) aborted
 terminated 1 :: sigterm|sighup|signal: 15|signal 15|return code = -15|terminated :: (SIGTERM|SIGHUP|got signal: \d+|Signal 15|return code = -15|\bTerminated$)
-network 2.4 :: name resolution|getaddrinfo|failed to resolve|name or service|network is unreachable|max retries exceeded|couldn't connect to|couldn't reach|connection refused|connection reset|connectionerror|connection aborted|remotedisconnected|no route to host|offline mode|ssl: :: (name resolution|getaddrinfo failed|Failed to resolve|Name or service not known|Network is unreachable|Max retries exceeded|[Cc]ouldn't (connect to|reach)|Connection (refused|reset by peer|aborted)|(requests\.exceptions\.)?ConnectionError:|RemoteDisconnected|No route to host|outgoing traffic has been disabled|OfflineModeIsEnabled|LocalEntryNotFoundError|SSL: \w+)
+network 2.4 :: connection broken|incompleteread|name resolution|getaddrinfo|failed to resolve|name or service|network is unreachable|max retries exceeded|couldn't connect to|couldn't reach|connection refused|connection reset|connectionerror|connection aborted|remotedisconnected|no route to host|offline mode|ssl: :: (Connection broken|IncompleteRead|name resolution|getaddrinfo failed|Failed to resolve|Name or service not known|Network is unreachable|Max retries exceeded|[Cc]ouldn't (connect to|reach)|Connection (refused|reset by peer|aborted)|(requests\.exceptions\.)?ConnectionError:|RemoteDisconnected|No route to host|outgoing traffic has been disabled|OfflineModeIsEnabled|LocalEntryNotFoundError|SSL: \w+)
 port-in-use 3 :: address already|eaddrinuse|failed to bind|failed to listen :: (Address already in use|EADDRINUSE|server socket has failed to (listen|bind))
 device-mismatch 3 :: on the same device :: Expected all tensors to be on the same device|tensors? (should|must) be on the same device
 tokenizer-mismatch 3 :: size mismatch|trying to set a tensor|ignore_mismatched :: (size mismatch for \S+|Trying to set a tensor of shape)

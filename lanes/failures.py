@@ -17,18 +17,23 @@ from lanes.renames import is_renamed
 
 # A run that went on this many bars or metric lines after an error has outlived it (another rank prints a few).
 OUTLIVED_AFTER = 20
-OUTLIVED, ADVICE_LEVEL = 0.3, 0.5  # what is left of the weight
+# What is left of the weight of an error that was outlived, of a warning or advice, and of a line logged below error level;
+# what weighs less than the last number is no cause: better none than a wrong one.
+OUTLIVED, HARMLESS, LOGGED, LEAST = 0.2, 0.2, 0.5, 0.75
 SILENT_S = 1_800.0
 MANY_LINES, END_LINES, LONG_LINE, MANY_HITS = 1_000, 400, 4_000, 16
-NEAR_BEFORE, NEAR_AFTER = 200, 600
+NEAR_BEFORE, NEAR_AFTER = 400, 600
 
 _ANSI = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
-_WARNING = re.compile(r"\b(?:\w*Warning|WARN|WARNING|INFO|DEBUG)\b|\[(?:W|I)\d*[ :]")
+_WARNING = re.compile(r"\b[A-Z]\w+Warning\b")
+_BELOW_ERROR = re.compile(r"\b(?:Warning|WARN|WARNING|INFO|DEBUG)\b|\[(?:W|I)\d*[ :]")
 _ADVICE = re.compile(
     r"\b(?:if (?:you|this|it|there)|to avoid|avoid|prevent|in case of|against|when|whether|retry(?:ing)? (?:after|on)"
-    r"|recover(?:ed|ing)? from|handl(?:e|ed|ing)|caught|skip(?:ped|ping)?|detect(?:ed|ing)?|not a|no)\W+(?:\w+\W+){0,3}$",
+    r"|recover(?:ed|ing)? from|handl(?:e|ed|ing)|(?:can|may|could|might) (?:cause|lead|result)|skip(?:ped|ping)?|detect(?:ed|ing)?|not a|no)\W+(?:\w+\W+){0,3}$",
     re.IGNORECASE,
 )
+# What reports that a process below it failed, and not why.
+_LAUNCHER = re.compile(r"CalledProcessError|ChildFailedError|ProcessRaisedException|ProcessExitedException|SystemExit")
 _EXCEPTION = re.compile(r"^.{0,120}?\b[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)\b(?::| ?$)", re.MULTILINE)
 # What numbers, addresses and bars are written with.
 _NUMBERS = b"0123456789abcdefABCDEF.:,<?|/[]- " + "█▏▎▍▌▋▊▉".encode()
@@ -91,7 +96,8 @@ def classify(text: str, facts: FailureFacts | None = None) -> Diagnosis:
     Requirements: S13-R01, S13-R04, S13-R10..R22.
     """
     clean = _ANSI.sub("", text) if "\x1b" in text else text
-    findings = [*_from_facts(facts or FailureFacts()), *_from_text(clean)]
+    every = (*_from_facts(facts or FailureFacts()), *_from_text(clean))
+    findings = [finding for finding in every if finding.weight >= LEAST]
     if not findings:
         return _unrecognised(clean)
     root = max(findings, key=lambda finding: (finding.weight, -finding.offset))
@@ -112,10 +118,8 @@ def _refined(root: _Finding) -> str:
 
 
 def _unrecognised(clean: str) -> Diagnosis:
-    last = None
-    for last in _EXCEPTION.finditer(clean):
-        pass
-    offsets = [last.start()] if last else list(_last_lines(clean))
+    raised = [found.start() for found in _EXCEPTION.finditer(clean) if not _LAUNCHER.search(found.group())]
+    offsets = raised[-1:] if raised else list(_last_lines(clean))
     evidence = tuple(Evidence(_line_at(clean, offset), clean.count("\n", 0, offset) + 1) for offset in offsets)
     known = CODES[UNRECOGNISED]
     return Diagnosis(known.category, UNRECOGNISED, evidence, known.mend, known.routes_to)
@@ -181,7 +185,7 @@ def _from_text(clean: str) -> Iterator[_Finding]:
 
 def _confirmed(signature: Signature, text: str, at: int) -> re.Match[str] | None:
     """The match of the pattern around a needle; it must not end before it."""
-    begin = max(text.rfind("\n", 0, at) + 1, at - NEAR_BEFORE)
+    begin = max(0, at - NEAR_BEFORE)
     found = signature.pattern.search(text, begin, min(len(text), at + NEAR_AFTER))
     while found is not None and found.end() <= at:
         found = signature.pattern.search(text, found.end() + 1, min(len(text), at + NEAR_AFTER))
@@ -194,8 +198,8 @@ def _share(signature: Signature, found: re.Match[str], text: str, line: int, *, 
         return 1.0
     before = text[line : found.start()]
     if _ADVICE.search(before) or _WARNING.search(before):
-        return ADVICE_LEVEL
-    return OUTLIVED if is_outlived else 1.0
+        return HARMLESS
+    return (OUTLIVED if is_outlived else 1.0) * (LOGGED if _BELOW_ERROR.search(before) else 1.0)
 
 
 def _outlived_before(clean: str) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from lanes.notebook_rules import Finding, check_thin
 
-LOGIC_IN_CELLS = "logic-in-cells"
 # Findings of the thin-notebook lint that are logic; a secret or a broken cell is a fault of another kind.
 LOGIC = frozenset({"archive-resolution", "class", "command", "function", "logic", "row-selection", "training-loop"})
 

@@ -11,12 +11,12 @@ import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from lanes.logic_in_cells import LOGIC_IN_CELLS
 from lanes.verdict import Reason, Verdict
 
 Place = Literal["local", "host"]
 Action = Literal["discard-metadata", "fetch", "fast-forward", "merge", "push", "relay-to-host", "relay-to-origin"]
 
+LOGIC_IN_CELLS = "logic-in-cells"
 # The rules a person can accept with `hemma sync --accept RULE`. The others need the fact mended first.
 ACCEPTABLE = {
     "host-uncommitted": "the host's uncommitted files stay as they are beside the merge; a backup is kept",

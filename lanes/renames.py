@@ -14,7 +14,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 
-TYPO_CUTOFF = 0.84  # max_sequence_length is no typo of max_length (0.73), num_train_epoch is one of num_train_epochs
+TYPO_CUTOFF = 0.84  # num_train_epoch is a slip for num_train_epochs; max_sequence_length is none for max_length (0.69)
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,8 @@ force_use_ref_model : DPOConfig DPOTrainer : : new : removed
 ref_model_init_kwargs : DPOConfig DPOTrainer : model_init_kwargs args : new : the reference is loaded as the model is
 rpo_alpha : DPOConfig : loss_weights : new : with sft among the loss types
 use_logits_to_keep : DPOConfig : : new : removed
+preprocess_logits_for_metrics : DPOTrainer : : new : removed
+trust_remote_code : ModelConfig : : new : set it on the trainer's config
 tools : DPOConfig : : new : removed, a column of the data
 vllm_device : GRPOConfig : vllm_mode : new : server or colocate
 vllm_dtype : GRPOConfig : : new : removed, an option of the server

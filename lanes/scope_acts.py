@@ -14,54 +14,6 @@ from lanes.scope_fold import Names, Unfoldable, called, describe, fold
 
 Act = tuple[str, str]
 
-_REDUCERS = frozenset(
-    (
-        "select",
-        "shard",
-        "take",
-        "skip",
-        "head",
-        "tail",
-        "sample",
-        "filter",
-        "train_test_split",
-        "islice",
-        "truncate",
-        "drop",
-    )
-    + (
-        "drop_duplicates",
-        "dropna",
-        "random_split",
-        "Subset",
-        "SubsetRandomSampler",
-        "nlargest",
-        "nsmallest",
-        "sort",
-        "shuffle",
-    )
-    + (
-        "interleave_datasets",
-        "concatenate_datasets",
-        "select_rows",
-        "slice",
-        "limit",
-        "repeat",
-        "query",
-        "choices",
-        "takewhile",
-    )
-    + (
-        "dropwhile",
-        "unique",
-        "subsample",
-        "narrow",
-        "truncate_dataset",
-        "RandomSampler",
-        "WeightedRandomSampler",
-        "compress",
-    )
-)
 _DYNAMIC = frozenset(
     (
         "exec",
@@ -155,15 +107,8 @@ _METHODS = frozenset(
         "tokenize_row",
     )
 )
-_QUIET = re.compile(
-    r"(path|name|file|url|argv|version|line|key|prefix|suffix|word|arg|args|env|tag|stem|digest|sha|hash|msg|message|error|log|title|lines|parts|trace|traceback)$"
-)
-_TELLS = frozenset(("print", "info", "debug", "warning", "error", "exception", "write", "repr", "log_text", "fail"))
 _SWALLOWED = frozenset(
     ("train", "backward", "evaluate", "training_step", "compute_loss", "fit", "log", "init", "alert", "forward")
-)
-_DATA_KEYS = frozenset(
-    ("text", "prompt", "completion", "chosen", "rejected", "messages", "input_ids", "labels", "attention_mask")
 )
 _RETRIES = re.compile(r"attempt|retry|retries|tries|try")
 
@@ -171,51 +116,27 @@ _RETRIES = re.compile(r"attempt|retry|retries|tries|try")
 def acts(tree: ast.AST, names: Names) -> Iterator[Act]:
     """Every act of a text, each as often as it is done."""
     parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
-    context = _Context(tree, names, parents)
+    script = Script(tree, names, parents)
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
-            yield from _call(node, context)
+            yield from _call(node, script)
         elif isinstance(node, ast.Subscript):
-            yield from _slice(node, context)
+            yield from _slice(node, script)
         elif isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Delete):
-            yield from _change(node, context)
+            yield from _change(node, script)
         elif isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            yield from _definition(node, context)
+            yield from _definition(node, script)
         else:
-            yield from _flow(node, context)
+            yield from _flow(node, script)
 
 
-class _Context:
-    """A text's names, what it imports, the parent of each node, and its reward functions."""
-
-    def __init__(self, tree: ast.AST, names: Names, parents: dict[ast.AST, ast.AST]) -> None:
-        self.names, self.parents = names, parents
-        self.imported: set[str] = set()
-        self.rewards: set[str] = set()
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                self.imported |= {(each.asname or each.name).partition(".")[0] for each in node.names}
-            elif isinstance(node, ast.keyword) and node.arg in ("reward_funcs", "compute_metrics", "compute_loss_func"):
-                self.rewards |= {each.id for each in ast.walk(node.value) if isinstance(each, ast.Name)}
-
-    def above(self, node: ast.AST) -> Iterator[ast.AST]:
-        """The nodes around one, innermost first."""
-        while node in self.parents:
-            node = self.parents[node]
-            yield node
-
-    def text(self, node: ast.expr) -> str:
-        """An expression as text, its constants folded."""
-        return str(describe(node, self.names))
-
-
-def _call(node: ast.Call, context: _Context) -> Iterator[Act]:
+def _call(node: ast.Call, script: Script) -> Iterator[Act]:
     name = called(node)
     if name == "getattr" or isinstance(node.func, ast.Call):
-        name = _of_getattr(node, context) or name
-    arguments = ", ".join([*(context.text(each) for each in node.args), *_keywords(node, context)])
-    root = _root(node.func)
-    if name in _REDUCERS and not (name in ("sort", "filter", "repeat", "drop", "unique") and _is_quiet(node, context)):
+        name = named_by_getattr(node, script) or name
+    arguments = ", ".join([*(script.text(each) for each in node.args), *keywords_of(node, script)])
+    root = root_of(node.func)
+    if name in _REDUCERS and not (name in ("sort", "filter", "repeat", "drop", "unique") and is_quiet(node)):
         yield "data-slice", f"{name}({arguments})"
     if name in _DYNAMIC and not (name in ("eval", "compile", "loads") and _is_ordinary(node, root)):
         yield "dynamic", name
@@ -223,7 +144,7 @@ def _call(node: ast.Call, context: _Context) -> Iterator[Act]:
         yield "exit", name
     if name in _PATCHES or root in ("mock", "monkeypatch"):
         yield "patch", f"{name}({arguments})"
-    if name in ("setattr", "delattr", "__setattr__") and not any(_is_text(each, context) for each in node.args[:2]):
+    if name in ("setattr", "delattr", "__setattr__") and not any(is_text(each, script) for each in node.args[:2]):
         yield "dynamic", f"{name}({arguments})"
     if name in _ADAPTERS or (root in _ADAPTERS and name == "from_pretrained"):
         yield "adapter", root if root in _ADAPTERS else name
@@ -233,15 +154,15 @@ def _call(node: ast.Call, context: _Context) -> Iterator[Act]:
         yield "precision", name
     if name.endswith("Trainer") and isinstance(node.func, ast.Name | ast.Attribute) and name != "Trainer":
         yield "method", name
-    yield from _watching(node, name, root, arguments, context)
+    yield from _watching(node, name, root, arguments, script)
 
 
-def _watching(node: ast.Call, name: str, root: str, arguments: str, context: _Context) -> Iterator[Act]:
+def _watching(node: ast.Call, name: str, root: str, arguments: str, script: Script) -> Iterator[Act]:
     """Calls whose absence counts, and those that take a watch off."""
     if name in _ANCHORS and not (name == "train" and root.endswith("model")):
         yield "anchor", name
         if name in ("train", "evaluate", "fit") and any(
-            isinstance(each, ast.If) for each in _until_function(node, context)
+            isinstance(each, ast.If) for each in _until_function(node, script)
         ):
             yield "condition", name
     if root in _TRACKERS and name in _TRACKER_CALLS:
@@ -257,10 +178,10 @@ def _watching(node: ast.Call, name: str, root: str, arguments: str, context: _Co
     ):
         yield "removed", f"{name}({arguments})"
     if name == "map":
-        yield from _constant_columns(node, context)
+        yield from _constant_columns(node)
 
 
-def _constant_columns(node: ast.Call, context: _Context) -> Iterator[Act]:
+node: ast.Call) -> Iterator[Act]:
     """A map that puts the same text or label into every row."""
     function = node.args[0] if node.args else None
     body = function.body if isinstance(function, ast.Lambda) else None
@@ -271,28 +192,28 @@ def _constant_columns(node: ast.Call, context: _Context) -> Iterator[Act]:
                 yield "data-slice", f"every row's {key.value} is {ast.unparse(value)}"
 
 
-def _slice(node: ast.Subscript, context: _Context) -> Iterator[Act]:
+node: ast.Subscript, script: Script) -> Iterator[Act]:
     """`rows[:1000]`, except on a path or a message, and inside what is only told."""
     parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
     cuts = [each for each in parts if isinstance(each, ast.Slice) and (each.lower or each.upper or each.step)]
-    base = _last_name(node.value)
-    if not cuts or _QUIET.search(base.lower()) or any(_is_told(each) for each in context.above(node)):
+    base = last_name(node.value)
+    if not cuts or QUIET.search(base.lower()) or any(is_told(each) for each in script.above(node)):
         return
-    if isinstance(context.parents.get(node), ast.Assign) and isinstance(node.ctx, ast.Store):
+    if isinstance(script.parents.get(node), ast.Assign) and isinstance(node.ctx, ast.Store):
         yield "data-slice", f"assigned {ast.unparse(node.slice)}"
     described = ", ".join(
-        ":".join(context.text(part) if part else "" for part in (each.lower, each.upper, each.step)) for each in cuts
+        ":".join(script.text(part) if part else "" for part in (each.lower, each.upper, each.step)) for each in cuts
     )
     yield "data-slice", f"[{described}]"
 
 
-def _is_told(node: ast.AST) -> bool:
+node: ast.AST) -> bool:
     if isinstance(node, ast.Call):
-        return called(node) in _TELLS
+        return called(node) in TELLS
     return isinstance(node, ast.JoinedStr | ast.Raise | ast.Assert)
 
 
-def _change(node: ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Delete, context: _Context) -> Iterator[Act]:
+def _change(node: ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Delete, script: Script) -> Iterator[Act]:
     """Assignments that patch a class, a module or a method, freeze weights, change the loss, or stop a run."""
     if isinstance(node, ast.Delete):
         for target in node.targets:
@@ -304,15 +225,22 @@ def _change(node: ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Delete, conte
     for target in (part for each in targets for part in _parts(each)):
         if value is None:
             continue
-        text = str(describe(value, context.names, follow=False))
+        text = str(describe(value, script.names, follow=False))
         if isinstance(target, ast.Name) and target.id in ("loss", "total_loss") and not isinstance(value, ast.Constant):
-            yield "loss", f"{'+' if isinstance(node, ast.AugAssign) else ''}= {text}"
-        if isinstance(target, ast.Name) and target.id in context.imported:
+            # As it is written: the accumulation that it is divided by may change.
+            yield "loss", f"{'+' if isinstance(node, ast.AugAssign) else ''}= {ast.unparse(value)}"
+        if isinstance(target, ast.Name) and target.id in script.imported and not _is_fallback(node, value, script):
             yield "patch", f"{target.id} = {text}"
         if isinstance(target, ast.Attribute):
-            yield from _attribute(target, value, text, context)
+            yield from _attribute(target, text, script)
         if isinstance(target, ast.Subscript) and "modules" in ast.unparse(target.value):
             yield "patch", f"{ast.unparse(target)} = {text}"
+
+
+def _is_fallback(node: ast.AST, value: ast.expr, script: Script) -> bool:
+    """`except ImportError: flash_attn = None`."""
+    nothing = isinstance(value, ast.Constant) and not value.value
+    return nothing and isinstance(script.parents.get(node), ast.ExceptHandler)
 
 
 def _parts(target: ast.expr) -> Iterator[ast.expr]:
@@ -323,12 +251,12 @@ def _parts(target: ast.expr) -> Iterator[ast.expr]:
         yield target
 
 
-def _attribute(target: ast.Attribute, value: ast.expr, text: str, context: _Context) -> Iterator[Act]:
-    root, name = _root(target), target.attr
-    is_class = bool(re.match(r"[A-Z]", _last_name(target.value)))
+def _attribute(target: ast.Attribute, text: str, script: Script) -> Iterator[Act]:
+    root, name = root_of(target), target.attr
+    is_class = bool(re.match(r"[A-Z]", last_name(target.value)))
     harmless = root == "torch" and "backends" in ast.unparse(target)
-    if name in _METHODS or ((root in context.imported or is_class) and not harmless):
-        yield "patch", f"{_last_name(target.value) if is_class else ''}.{name} = {text}"
+    if name in _METHODS or ((root in script.imported or is_class) and not harmless):
+        yield "patch", f"{last_name(target.value) if is_class else ''}.{name} = {text}"
     if name == "requires_grad":
         yield "freeze", f"requires_grad = {text}"
     if name in _CONTROLS:
@@ -337,15 +265,15 @@ def _attribute(target: ast.Attribute, value: ast.expr, text: str, context: _Cont
         yield "patch", f"{name} = {text}"
 
 
-def _definition(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, context: _Context) -> Iterator[Act]:
+def _definition(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, script: Script) -> Iterator[Act]:
     """The bodies of methods that decide what is trained, and of reward and metric functions; their arguments may change."""
     if isinstance(node, ast.ClassDef):
         return
-    parent = context.parents.get(node)
+    parent = script.parents.get(node)
     in_class = isinstance(parent, ast.ClassDef)
     if (
         (in_class and node.name in _METHODS)
-        or node.name in context.rewards
+        or node.name in script.rewards
         or "reward" in node.name
         or node.name == "compute_loss"
     ):
@@ -353,8 +281,8 @@ def _definition(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, con
         yield "override", f"{node.name}: {body}"
 
 
-def _flow(node: ast.AST, context: _Context) -> Iterator[Act]:
-    if isinstance(node, ast.Break) and not _is_retry(node, context):
+def _flow(node: ast.AST, script: Script) -> Iterator[Act]:
+    if isinstance(node, ast.Break) and not _is_retry(node, script):
         yield "exit", "break"
     elif (
         isinstance(node, ast.Raise)
@@ -363,24 +291,24 @@ def _flow(node: ast.AST, context: _Context) -> Iterator[Act]:
     ):
         yield "exit", "raise"
     elif isinstance(node, ast.Compare) and re.search(
-        r"(^|\.|_)(step|steps|it|iter_num|epoch|i|idx|n)$", _last_name(node.left)
+        r"(^|\.|_)(step|steps|it|iter_num|epoch|i|idx|n)$", last_name(node.left)
     ):
         if not isinstance(node.left, ast.BinOp):
             yield (
                 "condition",
-                f"{_last_name(node.left)} {type(node.ops[0]).__name__} {context.text(node.comparators[0])}",
+                f"{last_name(node.left)} {type(node.ops[0]).__name__} {script.text(node.comparators[0])}",
             )
     elif isinstance(node, ast.ExceptHandler):
-        yield from _swallowed(node, context)
+        yield from _swallowed(node, script)
     elif isinstance(node, ast.With | ast.AsyncWith):
         yield from _with(node)
-    elif isinstance(node, ast.Continue) and not _is_retry(node, context):
+    elif isinstance(node, ast.Continue) and not _is_retry(node, script):
         yield "exit", "continue"
 
 
-def _swallowed(node: ast.ExceptHandler, context: _Context) -> Iterator[Act]:
+def _swallowed(node: ast.ExceptHandler, script: Script) -> Iterator[Act]:
     """A handler that goes on after a step, an evaluation or a log line failed."""
-    parent = context.parents.get(node)
+    parent = script.parents.get(node)
     if not isinstance(parent, ast.Try) or any(isinstance(each, ast.Raise) for each in ast.walk(node)):
         return
     tried = {called(each) for part in parent.body for each in ast.walk(part) if isinstance(each, ast.Call)}
@@ -401,24 +329,24 @@ def _with(node: ast.With | ast.AsyncWith) -> Iterator[Act]:
         yield "precision" if "autocast" in managers else "patch", managers
 
 
-def _until_function(node: ast.AST, context: _Context) -> Iterator[ast.AST]:
+def _until_function(node: ast.AST, script: Script) -> Iterator[ast.AST]:
     """The nodes around one, up to its function; the guard of a main module is no condition."""
-    for each in context.above(node):
+    for each in script.above(node):
         if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef):
             return
         if not (isinstance(each, ast.If) and "__name__" in ast.unparse(each.test)):
             yield each
 
 
-def _is_retry(node: ast.AST, context: _Context) -> bool:
+def _is_retry(node: ast.AST, script: Script) -> bool:
     """Whether the loop around it is one of attempts at the same thing."""
-    loop = next((each for each in context.above(node) if isinstance(each, ast.For | ast.While)), None)
+    loop = next((each for each in script.above(node) if isinstance(each, ast.For | ast.While)), None)
     return isinstance(loop, ast.For) and bool(_RETRIES.search(ast.unparse(loop.target) + ast.unparse(loop.iter)))
 
 
-def _is_quiet(node: ast.Call, context: _Context) -> bool:
+node: ast.Call) -> bool:
     base = node.func.value if isinstance(node.func, ast.Attribute) else None
-    return base is not None and bool(_QUIET.search(_last_name(base).lower()))
+    return base is not None and bool(QUIET.search(last_name(base).lower()))
 
 
 def _is_ordinary(node: ast.Call, root: str) -> bool:
@@ -426,42 +354,42 @@ def _is_ordinary(node: ast.Call, root: str) -> bool:
     return isinstance(node.func, ast.Attribute) and root not in ("pickle", "marshal", "dill", "builtins", "cloudpickle")
 
 
-def _is_text(node: ast.expr, context: _Context) -> bool:
+node: ast.expr, script: Script) -> bool:
     try:
-        return isinstance(fold(node, context.names), str)
+        return isinstance(fold(node, script.names), str)
     except Unfoldable:
         return False
 
 
-def _of_getattr(node: ast.Call, context: _Context) -> str:
+node: ast.Call, script: Script) -> str:
     """The method that `getattr(rows, "select")(…)` calls, or that `getattr(rows, …)` takes."""
     inner = node.func if isinstance(node.func, ast.Call) else node
     if called(inner) != "getattr" or len(inner.args) < 2:
         return ""
     try:
-        value = fold(inner.args[1], context.names)
+        value = fold(inner.args[1], script.names)
     except Unfoldable:
         return "exec"
     return str(value) if inner is not node else ""
 
 
-def _keywords(node: ast.Call, context: _Context) -> list[str]:
-    return sorted(f"{each.arg or '**'}={context.text(each.value)}" for each in node.keywords)
+node: ast.Call, script: Script) -> list[str]:
+    return sorted(f"{each.arg or '**'}={script.text(each.value)}" for each in node.keywords)
 
 
-def _root(node: ast.expr) -> str:
+node: ast.expr) -> str:
     """The first name of `a.b.c()`."""
     while isinstance(node, ast.Attribute | ast.Subscript | ast.Call):
         node = node.func if isinstance(node, ast.Call) else node.value
     return node.id if isinstance(node, ast.Name) else ""
 
 
-def _last_name(node: ast.expr) -> str:
+node: ast.expr) -> str:
     """The name nearest to the end of an expression; of a call, that of what it calls."""
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute):
         return node.attr
     if isinstance(node, ast.Call):
-        return _last_name(node.func)
-    return _last_name(node.value) if isinstance(node, ast.Subscript) else ""
+        return last_name(node.func)
+    return last_name(node.value) if isinstance(node, ast.Subscript) else ""

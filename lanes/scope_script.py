@@ -22,7 +22,7 @@ from lanes.scope_table import GENERIC
 from lanes.scope_values import location
 
 _CONFIG_LIKE = re.compile(
-    r"(Config|Arguments|Args|Trainer|TrainingArgs|Parameters|Hyperparameters)$|^(load_dataset|from_pretrained|init)$"
+    r"(Config|Arguments|Args|Trainer|TrainingArgs|Parameters|Hyperparameters)$|^(load_dataset|from_pretrained)$"
 )
 _OPTION = ("add_argument", "option", "Option", "Argument")
 # Arguments that are objects of the script's own: that they are given counts, not how their variable is called.
@@ -74,6 +74,8 @@ _LOADERS = {
     "fromfile": ("dataset",),
 }
 _DATA_FILE = re.compile(r"\.(jsonl|json|csv|tsv|parquet|arrow|bin|txt|gz|zst)(\.gz|\.zst)?$")
+# Here a batch is how many rows a function is given at a time.
+_ROWS_AT_A_TIME = ("map", "filter", "iter", "generate", "pipeline", "to_parquet", "to_json", "encode")
 _SEEDERS = ("manual_seed", "manual_seed_all", "set_seed", "seed_everything", "seed", "enable_full_determinism")
 
 
@@ -83,7 +85,7 @@ def of_script(text: str, name: str) -> Facts:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tree = ast.parse(text)
+            tree = _parsed(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         facts.act("unreadable", f"{posixpath.basename(name)}: {text}")
         return facts
@@ -96,22 +98,35 @@ def of_script(text: str, name: str) -> Facts:
     return facts
 
 
+def _parsed(text: str) -> ast.Module:
+    """The tree of a text. Raises what ast.parse does.
+
+    Read as one interactive statement: for a module with certain errors CPython opens the file that it came from, whose
+    name would be made up here, and this room opens none.
+    """
+    lines = ["if True:", *text.replace("\r\n", "\n").split("\n"), "pass\n"]
+    statements = ast.parse("\n ".join(lines), mode="single").body
+    if len(statements) != 1 or not isinstance(statements[0], ast.If) or statements[0].orelse:
+        raise SyntaxError("the text closes the block around it")
+    return ast.Module(statements[0].body[:-1], [])
+
+
 class _Alive(ast.NodeTransformer):
     """Drops what never runs: branches under a constant test, and strings that stand alone."""
 
-    def visit_If(self, node: ast.If) -> Any:  # noqa: N802 - the visitor's own name
+    def visit_If(self, node: ast.If) -> Any:
         """Keep the branch that runs."""
         self.generic_visit(node)
         if isinstance(node.test, ast.Constant):
             return (node.body if node.test.value else node.orelse) or ast.Pass()
         return node
 
-    def visit_While(self, node: ast.While) -> Any:  # noqa: N802 - the visitor's own name
+    def visit_While(self, node: ast.While) -> Any:
         """Drop a loop that never begins."""
         self.generic_visit(node)
         return ast.Pass() if isinstance(node.test, ast.Constant) and not node.test.value else node
 
-    def visit_Expr(self, node: ast.Expr) -> Any:  # noqa: N802 - the visitor's own name
+    def visit_Expr(self, node: ast.Expr) -> Any:
         """Drop docstrings and texts that are put aside as strings."""
         self.generic_visit(node)
         return ast.Pass() if isinstance(node.value, ast.Constant) else node
@@ -172,8 +187,10 @@ def _call(node: ast.Call, names: Names, facts: Facts) -> None:
         return
     is_config = bool(_CONFIG_LIKE.search(name))
     for keyword in node.keywords:
-        if keyword.arg:
-            _setting(keyword.arg, keyword.value, names, facts, place, is_config=is_config, owner=owner)
+        if keyword.arg in ("mode", "disabled") and name == "init":
+            facts.add(("wandb_mode",), describe(keyword.value, names), place)
+        elif keyword.arg:
+            _setting(keyword.arg, keyword.value, names, facts, place, is_config=is_config)
         elif is_config:
             facts.passed.setdefault(place, set()).add("**")
     if is_config:
@@ -209,12 +226,12 @@ def _mode(node: ast.Call) -> object:
     return given[0].value if given and isinstance(given[0], ast.Constant) else "r"
 
 
-def _setting(
-    written: str, value: ast.expr, names: Names, facts: Facts, where: str, *, is_config: bool = False, owner: str = ""
-) -> None:
+def _setting(written: str, value: ast.expr, names: Names, facts: Facts, where: str, *, is_config: bool = False) -> None:
     """Take in a setting, when its name is one that counts at this place and its value says something."""
     name = normal(written)
-    key = classify((_section(where, owner), name) if is_config else (name,))
+    if name == "batch_size" and where in _ROWS_AT_A_TIME:
+        return
+    key = classify((_section(where), name) if is_config else (name,))
     if key.kind == "neutral" and not _is_bounded(name):
         return
     if key.kind == "unknown" and not is_config:
@@ -227,11 +244,11 @@ def _setting(
         shown = _presence(value, names)
     else:
         shown = describe(value, names)
-    facts.add((name,) if key == classify((name,)) else (_section(where, owner), name), device_count(name, shown), where)
+    facts.add((name,) if key == classify((name,)) else (_section(where), name), device_count(name, shown), where)
 
 
-def _section(where: str, owner: str) -> str:
-    """What a callee makes of a general name: `LoraConfig(r=8)`, `trackio.init(name=…)`."""
+def _section(where: str) -> str:
+    """What a callee makes of a general name, e.g. `LoraConfig(r=8)`."""
     if "Lora" in where:
         return "lora"
     return "quantization" if "BitsAndBytes" in where or "Quant" in where else ""

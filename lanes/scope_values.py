@@ -62,8 +62,3 @@ def location(text: str) -> str:
     if "/" in text and "://" not in text and "\n" not in text and " " not in text:
         return posixpath.normpath(text)
     return text
-
-
-def same(before: Value, after: Value) -> bool:
-    """Whether two canonical values are equal; True and 1 are not (epochs: 1 is no switch)."""
-    return before == after and isinstance(before, bool) == isinstance(after, bool)

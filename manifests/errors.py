@@ -147,7 +147,8 @@ def _tree(cls: type[HemmaError]) -> list[type[HemmaError]]:
 
 def from_dict(facts: dict[str, object]) -> HemmaError:
     """The error again that `as_dict` wrote, e.g. one that the broker sent to its client."""
-    by_code = {cls.code: cls for cls in _tree(HemmaError)}
+    # Classes of other rooms add arguments of their own; what they say fits the nearest one here.
+    by_code = {cls.code: cls for cls in _tree(HemmaError) if cls.__module__ == __name__}
     code = str(facts.get("error", HemmaError.code))
     exit_code = facts.get("exit_code")
     return by_code.get(code, HemmaError)(

@@ -13,6 +13,7 @@ import datetime as dt
 import errno
 import fcntl
 import json
+import math
 import os
 import threading
 from collections.abc import Generator, Iterator, Mapping
@@ -59,6 +60,11 @@ class ChainedLog:
             self._end += len(line)
             self._previous = whole
         return whole
+
+    @property
+    def count(self) -> int:
+        """How many records there are."""
+        return 0 if self._previous is None else int(self._previous["seq"]) + 1
 
     def read(self, since: int = 0) -> list[dict[str, Any]]:
         """Records with `seq` >= `since`, in order."""
@@ -146,8 +152,12 @@ class AlertLog(ChainedLog):
 
         Its `seq` is the cursor that readers carry (S12-R07).
         """
-        numbers = {name: alert[name] for name in ("value", "threshold") if name in alert}
-        return self.add({"numbers": numbers, **alert})
+        # JSON has no NaN: what is no number is null, the text says which word it was.
+        plain = {
+            name: None if isinstance(each, float) and not math.isfinite(each) else each for name, each in alert.items()
+        }
+        numbers = {name: plain[name] for name in ("value", "threshold") if name in plain}
+        return self.add({"numbers": numbers, **plain})
 
 
 class MetricsLog:
@@ -162,10 +172,10 @@ class MetricsLog:
         self._waiting: list[bytes] = []
         path.parent.mkdir(parents=True, exist_ok=True)
         self._handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._end = os.fstat(self._handle).st_size
-        if self._end and os.pread(self._handle, 1, self._end - 1) != b"\n":
-            self._end = _line_before(self._handle, self._end)[1]
-            os.ftruncate(self._handle, self._end)
+        self.end = os.fstat(self._handle).st_size
+        if self.end and os.pread(self._handle, 1, self.end - 1) != b"\n":
+            self.end = _line_before(self._handle, self.end)[1]
+            os.ftruncate(self._handle, self.end)
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add a row. Never raises for a full disk."""
@@ -175,9 +185,9 @@ class MetricsLog:
         try:
             _write_whole(self._handle, lines)
         except OSError:
-            os.ftruncate(self._handle, self._end)
+            os.ftruncate(self._handle, self.end)
             return
-        self._end += len(lines)
+        self.end += len(lines)
         self._waiting.clear()
 
     def supersede_after(self, step: int) -> int:
@@ -196,7 +206,7 @@ class MetricsLog:
         replacement.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
         replacement.replace(self.path)
         self._handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-        self._end = os.fstat(self._handle).st_size
+        self.end = os.fstat(self._handle).st_size
         return len(dropped)
 
     def sync(self) -> None:

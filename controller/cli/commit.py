@@ -10,7 +10,7 @@ import typer
 from controller.cli.run import settings_for
 from controller.flows import commit as flow
 from controller.reports import console
-from lanes.logic_in_cells import LOGIC_IN_CELLS
+from lanes.merging import LOGIC_IN_CELLS
 from manifests.errors import UsageError
 
 OnHost = Annotated[str | None, typer.Option("--host", "-H", help="Another host than the repository's own.")]

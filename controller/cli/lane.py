@@ -94,7 +94,7 @@ def show(report: flow.Report) -> None:
     if not report.answers:
         console.err().print("nothing is changed")
         return
-    console.out().print(_table(report.answers))
+    console.show_table(_table(report.answers))
     for part in report.parts:
         _show_steps(part, len(report.parts))
     if len(report.parts) > 1:

@@ -1,22 +1,28 @@
-"""`hemma status` and `hemma sync`: where the three clones stand, and bringing them together by merge only."""
+"""`hemma status` and `hemma sync`: where the three clones stand, and bringing them together by merge only.
+
+`status` is typed often: what only `sync` needs is loaded there.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from controller.cli.run import settings_for
-from controller.flows import evidence, lane, status, work_tree
-from controller.flows import sync as flow
+from controller.flows import status
 from controller.reports import console
 from lanes.merging import ACCEPTABLE, Escalation, SyncPlan
 from manifests.errors import UsageError
-from manifests.settings import NotebookSettings
+from remote.agent import gitfacts
 from remote.repository import HostRepository, LocalRepository
+
+if TYPE_CHECKING:
+    from controller.flows import lane
+    from controller.flows import sync as flow
 
 _LINE_STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
@@ -32,10 +38,15 @@ def register(app: typer.Typer) -> None:
     app.command("sync")(sync)
 
 
-def _clones(host: str | None) -> tuple[LocalRepository, HostRepository, NotebookSettings]:
+def _clones(host: str | None) -> tuple[LocalRepository, HostRepository, dict[str, Any]]:
+    """Both clones, and what the repository says of notebooks' metadata. Raises NotARepository."""
     settings = settings_for(host)
-    meant = NotebookSettings.model_validate(settings["notebooks"])
-    return LocalRepository(work_tree.top(os.getcwd())), HostRepository(settings["host"]), meant
+    top = gitfacts.toplevel(os.getcwd())
+    if top is None:
+        from controller.flows import work_tree
+
+        top = work_tree.top(os.getcwd())
+    return LocalRepository(top), HostRepository(settings["host"]), settings["notebooks"]
 
 
 def show_status(
@@ -134,6 +145,9 @@ def sync(
         raise UsageError(
             f"--accept {unknown[0]!r} is no rule that can be accepted", remedy="one of: " + ", ".join(ACCEPTABLE)
         )
+    from controller.flows import lane
+    from controller.flows import sync as flow
+
     where = lane.ground(os.getcwd(), os.environ)
     local, remote, meant = _clones(host)
     seen = flow.look(local, remote, meant=meant)
@@ -152,6 +166,8 @@ def _judged(
     where: lane.Ground, seen: flow.Clones, escalation: Escalation, accepted: list[str], *, as_json: bool
 ) -> SyncPlan:
     """Show the person at the terminal each fact and its diff, and ask once; without one the verdict is all there is (75)."""
+    from controller.flows import sync as flow
+
     refusal = flow.refusal(escalation)
     if as_json:
         raise refusal
@@ -168,6 +184,8 @@ def _judged(
 
 
 def _show_evidence(seen: flow.Clones, escalation: Escalation) -> None:
+    from controller.flows import evidence
+
     err = console.err()
     for reason in escalation.verdict.reasons:
         console.line(err, "needs you", reason.fact)

@@ -1,23 +1,23 @@
-"""Facts of a clone, as the agent's git reader tells them, turned into what lanes.merging decides on."""
+"""Facts of a clone, as the agent's git reader tells them, turned into what lanes.merging decides on.
+
+`hemma status` comes through here and is to answer at once: what reads notebooks is loaded when one has changed.
+"""
 
 from __future__ import annotations
 
 import base64
-import os
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from controller.flows import lane
-from lanes.classification import NO_FACTS, Owner, classify_path
-from lanes.classification import Facts as PathFacts
-from lanes.drift import Drift, drift_of
 from lanes.merging import CloneState, Dirty, Place
-from manifests.settings import NotebookSettings
 
 Facts = dict[str, Any]
+# [tool.hemma.notebooks] as plain data (manifests.settings.NotebookSettings): what was meant.
+Meant = Mapping[str, Any]
+NOTHING_SAID: Meant = {}
 
 
-def clone_state(place: Place, facts: Facts, meant: NotebookSettings) -> CloneState:
+def clone_state(place: Place, facts: Facts, meant: Meant) -> CloneState:
     """The clone behind these facts (`gitwork.state`); `meant` is what the repository says of notebooks' metadata."""
     fetched = facts["fetch"]
     return CloneState(
@@ -37,20 +37,15 @@ def clone_state(place: Place, facts: Facts, meant: NotebookSettings) -> CloneSta
     )
 
 
-def _dirty(entry: Facts, changed_notebooks: Facts, meant: NotebookSettings) -> Dirty:
+def _dirty(entry: Facts, changed_notebooks: Facts, meant: Meant) -> Dirty:
     sides = changed_notebooks.get(entry["path"])
-    drift: Drift | None = None
-    if sides:
-        before, after = (base64.b64decode(sides[name]) for name in ("before_base64", "after_base64"))
-        drift = drift_of(before, after, meant)
+    drift = _drift(sides, meant) if sides else None
     return Dirty(entry["path"], entry["kind"], is_staged=entry["index"] not in ".?", drift=drift)
 
 
-def owners(where: lane.Ground, top: str, paths: Iterable[str], facts: Mapping[str, PathFacts]) -> dict[str, Owner]:
-    """Who owns each of `paths` (relative to the repository's top), by the rules that hold in the local clone.
+def _drift(sides: Facts, meant: Meant) -> Literal["metadata-only", "meaningful"]:
+    from lanes.drift import drift_of
+    from manifests.settings import NotebookSettings
 
-    `facts` is what notebooks say of themselves, in the version that is under way.
-    """
-    prefix = os.path.relpath(os.path.realpath(top), where.base)
-    named = {path: os.path.normpath(os.path.join(prefix, path)) for path in paths}
-    return {path: classify_path(name, where.rules, facts.get(path, NO_FACTS)).owner for path, name in named.items()}
+    before, after = (base64.b64decode(sides[name]) for name in ("before_base64", "after_base64"))
+    return drift_of(before, after, NotebookSettings.model_validate(meant))

@@ -15,7 +15,7 @@ from controller.flows import thin
 from controller.flows.files import host_path, lane_note
 from controller.flows.judged import Judged
 from lanes.lane_steps import quoted
-from lanes.logic_in_cells import LOGIC_IN_CELLS
+from lanes.merging import LOGIC_IN_CELLS
 from lanes.provenance import run_of_commit
 from lanes.verdict import Reason, Verdict
 from manifests.errors import RepositoryError, UsageError

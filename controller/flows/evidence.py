@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from controller.flows import sync, thin
-from lanes.logic_in_cells import LOGIC_IN_CELLS
+from lanes.merging import LOGIC_IN_CELLS
 from remote.repository import Repository
 
 MOST_LINES = 200

@@ -6,16 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from controller.flows import clones
-from lanes.drift import NOTHING_SAID
 from lanes.merging import CloneState, Place
 from manifests.errors import HemmaError
-from manifests.settings import NotebookSettings
 from remote.repository import HostRepository, LocalRepository
 
 Facts = dict[str, Any]
 
 
-def read(local: LocalRepository, host: HostRepository, *, fetch: bool, meant: NotebookSettings = NOTHING_SAID) -> Facts:
+def read(
+    local: LocalRepository, host: HostRepository, *, fetch: bool, meant: clones.Meant = clones.NOTHING_SAID
+) -> Facts:
     """The whole picture as one object: `local`, `host`, `origin`, and `problem` when the host cannot be asked.
 
     `host.against_local` is [commits only the host has, commits only the local clone has], None when one side lacks the
@@ -47,7 +47,7 @@ def _asked(host: HostRepository, *, fetch: bool) -> tuple[Facts | None, HemmaErr
         return None, error
 
 
-def _row(place: Place, facts: Facts, meant: NotebookSettings) -> Facts:
+def _row(place: Place, facts: Facts, meant: clones.Meant) -> Facts:
     state = clones.clone_state(place, facts, meant)
     names = ("head", "branch", "stash_count", "is_shallow", "is_sparse", "has_submodules", "uses_lfs", "entry_count")
     return {

@@ -11,16 +11,16 @@ import dataclasses
 import hashlib
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from controller.flows import clones, lane, thin
 from controller.flows.judged import Judged
-from lanes.drift import NOTHING_SAID
+from lanes.classification import NO_FACTS, Owner, classify_path
+from lanes.classification import Facts as PathFacts
 from lanes.merging import CloneState, Escalation, Lanes, Step, SyncPlan, plan_sync
 from manifests.errors import MergeConflict, NeedsPerson, RepositoryError
-from manifests.settings import NotebookSettings
 from remote import relay_objects
 from remote.repository import HostRepository, LocalRepository, Repository, checked
 
@@ -37,7 +37,7 @@ class Clones:
     host: HostRepository
     local_facts: Facts
     host_facts: Facts
-    meant: NotebookSettings
+    meant: clones.Meant
 
     @property
     def states(self) -> tuple[CloneState, CloneState]:
@@ -51,7 +51,7 @@ def look(
     host: HostRepository,
     *,
     fetch: bool = True,
-    meant: NotebookSettings = NOTHING_SAID,
+    meant: clones.Meant = clones.NOTHING_SAID,
 ) -> Clones:
     """Look at both clones at once: one round trip to the host, while this machine asks origin itself.
 
@@ -68,9 +68,17 @@ def look(
     if not fetch:
         return seen
     if not seen.local_facts["fetch"]["is_ok"]:
-        said = seen.local_facts["fetch"]["error"].splitlines()
-        raise RepositoryError(f"local: origin cannot be asked: {said[0] if said else '?'}", remedy="git fetch origin")
-    return seen if seen.host_facts["fetch"]["is_ok"] else _look_for_host(seen)
+        raise _not_asked("local", seen.local_facts, "git fetch origin")
+    if seen.host_facts["fetch"]["is_ok"]:
+        return seen
+    if _LOCKED in seen.host_facts["fetch"]["error"]:
+        raise _not_asked("host", seen.host_facts, "hemma run -- git fetch origin")
+    return _look_for_host(seen)
+
+
+def _not_asked(place: str, facts: Facts, remedy: str) -> RepositoryError:
+    said = facts["fetch"]["error"].splitlines()
+    return RepositoryError(f"{place}: origin cannot be asked: {said[0] if said else '?'}", remedy=remedy)
 
 
 def _look_for_host(seen: Clones) -> Clones:
@@ -89,12 +97,22 @@ def plan(where: lane.Ground, seen: Clones, accepted: Collection[str] = ()) -> Sy
     local, host = seen.states
     notebooks = notebooks_under_way(seen)
     paths = {*local.outgoing, *host.incoming, *notebooks}
-    owners = clones.owners(where, seen.local.root, paths, thin.lane_facts(notebooks))
+    owners = _owners(where, seen.local.root, paths, thin.lane_facts(notebooks))
     lanes = Lanes(
         host_owned=frozenset(path for path, owner in owners.items() if owner == "host"),
         logic_gained=frozenset(path for path in thin.logic(notebooks) if owners[path] != "local"),
     )
     return plan_sync(local, host, lanes, accepted)
+
+
+def _owners(where: lane.Ground, top: str, paths: Iterable[str], facts: Mapping[str, PathFacts]) -> dict[str, Owner]:
+    """Who owns each of `paths` (relative to the repository's top), by the rules that hold in the local clone.
+
+    `facts` is what notebooks say of themselves, in the version that is under way.
+    """
+    prefix = os.path.relpath(os.path.realpath(top), where.base)
+    named = {path: os.path.normpath(os.path.join(prefix, path)) for path in paths}
+    return {path: classify_path(name, where.rules, facts.get(path, NO_FACTS)).owner for path, name in named.items()}
 
 
 def notebooks_under_way(seen: Clones) -> dict[str, thin.Versions]:
@@ -172,7 +190,12 @@ def _keep(course: _Course, place: str) -> list[str]:
 
 
 def _fetch(course: _Course, step: Step) -> None:
-    results = course.at(step.place).steps([{"argv": ["fetch", "--quiet", "--no-tags", "origin"]}])
+    """Fetch, again when another fetch moved the same ref at the same moment. Raises RepositoryError."""
+    results: list[Facts] = []
+    for _ in range(3):
+        results = course.at(step.place).steps([{"argv": ["fetch", "--quiet", "--no-tags", "origin"]}])
+        if _LOCKED not in results[-1]["stderr"]:
+            break
     checked(results, f"{step.place}: fetch")
 
 
@@ -258,6 +281,8 @@ def _discard(course: _Course, step: Step) -> None:
         )
 
 
+# What git says when it was origin's answer that it could not write down, not the way to origin that was missing.
+_LOCKED = "cannot lock ref 'refs/remotes/"
 # What git says when another push was quicker; a hook of origin's that refuses says something else.
 _MOVED = ("non-fast-forward", "fetch first", "cannot lock ref", "failed to update ref", "incorrect old value")
 _MOVES_TREE = ("discard-metadata", "fast-forward", "merge")

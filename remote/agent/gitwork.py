@@ -10,6 +10,7 @@ import base64
 import contextlib
 import os
 import subprocess
+import time
 from typing import Generator, Iterator
 
 from . import gitfacts, launch, store
@@ -18,6 +19,7 @@ from . import gitfacts, launch, store
 _KEPT_BYTES = 1 << 20
 _MOST_KEPT_BYTES = 8 << 20
 _FETCH_TIMEOUT_S = 60.0
+_OVERTAKEN_S = 0.1
 _LISTED = 2000
 _NOTEBOOK_BYTES = 8 << 20
 # Of the user's GIT_* these hold: how to reach origin, who commits, which settings. The rest names a repository.
@@ -120,15 +122,24 @@ def state(request: dict[str, object]) -> dict[str, object]:
 
 
 def _fetch(repository: Repository) -> dict[str, object]:
-    process = repository.start("fetch", "--quiet", "--no-tags", "origin", env=_without_questions(repository.root))
-    try:
-        _, err = process.communicate(timeout=_FETCH_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        return {"is_asked": True, "is_ok": False, "error": "origin did not answer in %d s" % _FETCH_TIMEOUT_S}
+    for last in (False, False, True):
+        process = repository.start("fetch", "--quiet", "--no-tags", "origin", env=_without_questions(repository.root))
+        try:
+            _, err = process.communicate(timeout=_FETCH_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            return {"is_asked": True, "is_ok": False, "error": "origin did not answer in %d s" % _FETCH_TIMEOUT_S}
+        if last or not _is_overtaken(err):
+            break
+        time.sleep(_OVERTAKEN_S)
     said = err.decode("utf-8", "replace").strip()[-500:]
     return {"is_asked": True, "is_ok": process.returncode == 0, "error": said if process.returncode else None}
+
+
+def _is_overtaken(stderr: bytes) -> bool:
+    """Whether a fetch failed because another one moved the same ref at the same moment: origin itself did answer."""
+    return b"cannot lock ref 'refs/remotes/" in stderr
 
 
 def _origin(repository: Repository) -> str | None:

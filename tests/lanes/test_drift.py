@@ -13,7 +13,7 @@ from lanes.drift import NOTHING_SAID, drift_of
 from manifests.errors import UsageError
 from manifests.settings import NotebookSettings, ProjectSettings, unknown_keys, validated
 
-from .notebook_strategies import notebooks
+from tests.lanes.notebook_strategies import notebooks
 
 
 def notebook(source: str = "!hemma ps", count: int = 1, own: Any = None, **metadata: Any) -> bytes:
@@ -29,8 +29,8 @@ def with_output(text: str, own: Any = None) -> bytes:
     return json.dumps(made).encode()
 
 
-KERNELS = ({"kernelspec": {"name": "python3", "display_name": text}} for text in ("A", "B"))
-ONE, OTHER = next(KERNELS), next(KERNELS)
+ONE: dict[str, Any] = {"kernelspec": {"name": "python3", "display_name": "A"}}
+OTHER: dict[str, Any] = {"kernelspec": {"name": "python3", "display_name": "B"}}
 
 
 @pytest.mark.req("S18-R03", "S9-R11")

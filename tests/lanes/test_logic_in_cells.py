@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lanes.logic_in_cells import logic_gained
 from lanes.notebook_rules import check_thin
 
-from .notebook_strategies import notebooks
+from tests.lanes.notebook_strategies import notebooks
 
 
 def notebook(*sources: str) -> bytes:

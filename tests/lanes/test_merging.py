@@ -36,7 +36,7 @@ COMMIT = "c" * 40
 
 def clone(place: Place, **said: Any) -> CloneState:
     """A clone on main that agrees with origin, but for what is said."""
-    fields = {"head": COMMIT, "branch": "main", "origin_head": COMMIT, **said}
+    fields: dict[str, Any] = {"head": COMMIT, "branch": "main", "origin_head": COMMIT, **said}
     fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
     fields["dirty"] = tuple(Dirty(**entry) for entry in fields.get("dirty", ()))
     return CloneState(place=place, **fields)

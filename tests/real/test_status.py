@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,3 +117,9 @@ def test_the_local_side_may_be_a_linked_work_tree(clones: ThreeClones, tmp_path:
     clones.commit("host", "src/h.py", "h")
     assert sync() == ["host push", "local fetch", "local fast-forward"]
     assert clones.text("linked", "src/h.py") == "h"
+
+
+def test_status_loads_what_it_needs_and_no_models() -> None:
+    code = "import controller.cli.sync, sys; print(*sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"pydantic", "yaml", "pathspec", "lanes.notebooks", "lanes.rules"} & set(told.stdout.split()) == set()

@@ -13,7 +13,6 @@ from controller.flows import evidence
 from controller.flows import sync as flow
 from lanes.merging import Escalation, SyncPlan
 from manifests.errors import HemmaError, MergeConflict, NeedsPerson, RepositoryError
-from manifests.settings import NotebookSettings
 from tests.real.three_clones import LOGIC, Sync, ThreeClones, make_clones, notebook
 from tests.support import WEIRD_NAMES
 
@@ -202,7 +201,7 @@ def test_metadata_of_a_notebook_is_put_back_after_a_backup(clones: ThreeClones, 
 )
 def test_what_was_meant_in_a_notebook_is_never_touched(clones: ThreeClones, change: str, meant: dict[str, Any]) -> None:
     lay_out(clones, "n.ipynb", notebook())
-    sync = Sync(clones, meant=NotebookSettings.model_validate(meant))
+    sync = Sync(clones, meant=meant)
     clones.write("host", "n.ipynb", change)
     clones.publish("docs/o.md", "o")
     assert sync.questions() == ["host-uncommitted"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -357,6 +358,29 @@ def test_an_index_that_gets_locked_on_the_way_stops_the_merge(clones: ThreeClone
     assert clones.heads() == before
     sync()
     assert clones.are_in_step()
+
+
+@pytest.mark.parametrize("place", ["host", "local"])
+def test_a_ref_that_another_git_locked_for_good_is_named_and_not_taken_for_a_lost_network(
+    clones: ThreeClones, sync: Sync, place: str
+) -> None:
+    clones.publish("docs/o.md", "o")
+    lock = clones.write(place, ".git/refs/remotes/origin/main.lock", "")
+    before = clones.heads()
+    with pytest.raises(RepositoryError, match=f"{place}: origin cannot be asked: error: cannot lock ref"):
+        sync()
+    assert clones.heads() == before
+    lock.unlink()
+    sync()
+    assert clones.are_in_step()
+
+
+def test_fetches_of_one_clone_at_one_moment_all_succeed(clones: ThreeClones, sync: Sync) -> None:
+    for number in range(4):
+        clones.publish("docs/o.md", str(number))
+        with ThreadPoolExecutor(4) as pool:
+            looks = [pool.submit(sync.look) for _ in range(4)]
+        assert all(look.result().host_facts["fetch"]["is_ok"] for look in looks)
 
 
 @pytest.mark.req("S9-R08")

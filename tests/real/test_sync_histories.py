@@ -11,7 +11,6 @@ import json
 import os
 import random
 import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ import pytest
 
 from lanes.merging import ACCEPTABLE
 from tests.real.sync_forks import SURPRISE, Forks
-from tests.real.three_clones import Sync, ThreeClones, make_clones, notebook
+from tests.real.three_clones import ThreeClones, make_clones, notebook
 
 HISTORIES = int(os.environ.get("HEMMA_HISTORIES") or (300 if os.environ.get("CI") else 40))
 SEED = os.environ.get("HEMMA_HISTORIES_SEED", "0")

@@ -11,9 +11,8 @@ from typing import Any
 
 from controller.flows import lane
 from controller.flows import sync as flow
-from lanes.drift import NOTHING_SAID
+from controller.flows.clones import NOTHING_SAID, Meant
 from lanes.merging import Escalation, SyncPlan
-from manifests.settings import NotebookSettings
 from remote.agent import verbs
 from remote.host import Host
 from remote.repository import HostRepository, LocalRepository
@@ -175,7 +174,7 @@ LOGIC = notebook("def clean(row):\n    return row.strip()")
 class Sync:
     """`hemma sync` of one controller's clone with the host's, step by step, in this process."""
 
-    def __init__(self, clones: ThreeClones, place: str = "local", meant: NotebookSettings = NOTHING_SAID) -> None:
+    def __init__(self, clones: ThreeClones, place: str = "local", meant: Meant = NOTHING_SAID) -> None:
         self.local = LocalRepository(str(clones.path(place).resolve()))
         self.host = repository_here(clones.path("host"), clones.folder / "on-host")
         self.where = lane.ground(self.local.root, os.environ)

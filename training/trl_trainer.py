@@ -1,0 +1,121 @@
+"""What the four TRL methods share: their check before the launch, how a trainer is made, and how it is run (S11-R20).
+
+Each method's own file says which trainer it is and what that takes beside the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lanes.precision import PrecisionPlan
+from training.arguments import build_config, check, check_length, effective_batch_size
+from training.callback import attach
+from training.checkpoint_writer import CheckpointWriter
+from training.checkpoints import MANIFEST, STATE, Checkpoint, newest_valid
+from training.errors import CheckpointBroken
+from training.findings import Finding
+from training.models import adapter_config, load_model, load_tokenizer, trainable
+from training.monitor import Monitor
+from training.trainer_state import METHOD_STATE
+
+KEPT_CHECKPOINTS = 3
+# What of a checkpoint is state and no model.
+STATE_FILES = frozenset(
+    (MANIFEST, STATE, METHOD_STATE, "optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state.pth", "trainer_state.json",
+     "training_args.json")
+)  # fmt: skip
+Datasets = Mapping[str, Any]
+
+
+def check_job(job: Mapping[str, Any]) -> list[Finding]:
+    """Findings on arguments and length against the installed classes; an error blocks (S11-R21)."""
+    return [*check(job["method"], job.get("arguments") or {}), *check_length(job)]
+
+
+def parts(
+    job: Mapping[str, Any],
+    folder: Path,
+    precision: PrecisionPlan,
+    datasets: Datasets,
+    source: str | None,
+    overrides: Any,
+) -> dict[str, Any]:
+    """The keyword arguments that every TRL trainer takes."""
+    tokenizer = load_tokenizer(job)
+    model = load_model(job, folder, precision, source=source)
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
+    return {
+        "model": model,
+        "args": build_config(job, folder, precision, **(overrides or {})),
+        "train_dataset": datasets["train"],
+        "eval_dataset": datasets.get("eval"),
+        "processing_class": tokenizer,
+        "peft_config": adapter_config(job),
+    }
+
+
+def run(
+    trainer: Any, job: Mapping[str, Any], monitor: Monitor, folder: Path, resume_from: Checkpoint | None = None
+) -> dict[str, Any]:
+    """Train to the end, or to where it is told to stop, with our checkpoints; returns what happened, as plain data.
+
+    `artifacts/model` then holds the final model (the best one where `load_best_model_at_end` asks for it).
+    """
+    keep = int((job.get("arguments") or {}).get("save_total_limit") or KEPT_CHECKPOINTS)
+    writer = CheckpointWriter(folder / "checkpoints", keep=keep, on_saved=monitor.saved, on_failed=monitor.save_failed)
+    callback = attach(trainer, monitor, writer, job, resume_from)
+    try:
+        output = trainer.train(resume_from_checkpoint=str(resume_from.path) if resume_from else None)
+    finally:
+        writer.close()
+    state = trainer.state
+    best = state.best_global_step if trainer.args.load_best_model_at_end else None
+    is_complete = callback.stopped is None
+    return {
+        "status": "completed" if is_complete else "stopped",
+        "stop_reason": callback.stopped,
+        "step": state.global_step,
+        "max_steps": state.max_steps,
+        "epoch": state.epoch,
+        "resumed_from": resume_from.step if resume_from else None,
+        "best": {"metric": state.best_metric, "step": state.best_global_step},
+        "effective_batch_size": effective_batch_size(trainer.args, trainer.args.world_size),
+        "stalls_s": [round(each, 4) for each in writer.stalls_s],
+        "metrics": {name: value for name, value in output.metrics.items() if isinstance(value, int | float)},
+        **trainable(trainer.model),
+        **(publish_model(folder, best) if is_complete else {}),
+    }
+
+
+def publish_model(folder: Path, step: int | None = None) -> dict[str, Any]:
+    """Put the model of checkpoint `step` (None: the newest whole one) at artifacts/model; returns place and checkpoint.
+
+    Files are linked, not copied, where the file system can. Raises CheckpointBroken when there is no such checkpoint.
+    """
+    wanted = folder / "checkpoints" / f"checkpoint-{step}"
+    found = newest_valid(folder / "checkpoints") if step is None else Checkpoint(wanted, step)
+    if found is None or not found.path.is_dir():
+        raise CheckpointBroken("there is no whole checkpoint to take the model from", remedy="train again")
+    target = folder / "artifacts" / "model"
+    staged = target.with_name(".model.staged")
+    shutil.rmtree(staged, ignore_errors=True)
+    for path in sorted(found.path.rglob("*")):
+        name = path.relative_to(found.path)
+        if path.is_file() and str(name) not in STATE_FILES:
+            (staged / name).parent.mkdir(parents=True, exist_ok=True)
+            _link(path, staged / name)
+    shutil.rmtree(target, ignore_errors=True)
+    staged.rename(target)
+    return {"model_dir": str(target), "checkpoint": found.path.name}
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)
