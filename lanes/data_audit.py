@@ -12,7 +12,7 @@ from typing import Literal
 
 from lanes.data_mapping import MappingBroken, parse
 from lanes.data_proposals import proposals
-from lanes.data_values import CHAT_KINDS, Kind
+from lanes.data_values import CHAT_KINDS, Kind, broken_turn, kind_of
 
 Word = Literal["compatible", "mappable", "incompatible"]
 Shape = tuple[str, ...]
@@ -143,6 +143,21 @@ def kept_columns(method: str, shape: Shape, kinds: Mapping[str, Kind]) -> list[s
     is_text = kinds.get("prompt") == "text"
     lottery = {name for name in READ if name in kinds and (kinds[name] == "text") != is_text}
     return [name for name in kinds if name not in shape and name not in lottery]
+
+
+def row_fault(row: Mapping[str, object], shape: Shape, *, is_chat: bool) -> str | None:
+    """Why the trainer could not read this row (its target columns); None when it can. `is_chat`: turns, not text."""
+    for name in shape:
+        value = row.get(name)
+        if value is None:
+            return f"{name} is missing"
+        if not is_chat and not isinstance(value, str):
+            return f"{name} is {kind_of(value)}, not text"
+        if is_chat:
+            fault = broken_turn(value) if isinstance(value, list) else f"it is {kind_of(value)}, not turns"
+            if fault is not None:
+                return f"{name}: {fault}"
+    return None
 
 
 def _why_not(method: str, kinds: Mapping[str, Kind]) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ class ContentFacts:
     eval_rows: int = 0
     unreadable_rows: int = 0
     invalid_rows: int = 0
+    refused_rows: int = 0
     odd_rows: int = 0
     untrainable_rows: int = 0
     total_tokens: int | None = None
@@ -68,6 +69,7 @@ def _checks(facts: ContentFacts, limits: Mapping[str, float], accepts: frozenset
     yield _left_out("invalid-rows", facts.invalid_rows, facts, accepts)
     if facts.conversations:
         yield _template(facts)
+        yield _left_out("template-rows", facts.refused_rows, facts, frozenset())
         yield _share("turns", facts.odd_rows, facts.conversations, limits.get("untrainable_rows", 0.01), facts)
     if facts.total_tokens is not None:
         yield _token_loss(facts, limits.get("token_loss", 0.02))
@@ -100,7 +102,10 @@ def _left_out(name: str, count: int, facts: ContentFacts, accepts: frozenset[str
     fact = f"{count} of {facts.rows + facts.unreadable_rows} rows; {facts.examples.get(name, 'no example')}"
     if name in accepts:
         return ContentCheck(name, True, f"{fact} (left out, the manifest accepts it)")
-    return ContentCheck(name, False, fact, f"mend the rows, or leave them out with `accept: {{{name}: REASON}}`")
+    mend = (
+        "mend the rows" if name == "template-rows" else f"mend the rows, or accept: {{{name}: REASON}} leaves them out"
+    )
+    return ContentCheck(name, False, fact, mend)
 
 
 def _template(facts: ContentFacts) -> ContentCheck:

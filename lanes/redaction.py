@@ -16,22 +16,24 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+# Where a word begins: also behind the `m` that ends a colour of a terminal.
+_START = r"(?:(?<![A-Za-z0-9])|(?<=\[\dm)|(?<=\[\d\dm)|(?<=;\dm)|(?<=;\d\dm))"
 SHAPES: Mapping[str, str] = {
     "private-key": r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----[\s\S]*?(?:-----END [A-Z0-9 ]+-----|\Z)",
     "url-password": r"(?<=://)[^\s/:@\[\]\"'<>]{0,80}:(?!\[redacted)[^\s/@\"'<>]{1,200}(?=@)",
-    "authorization": r"(?i:(?<=authorization: )|(?<=authorization:)|(?<=\bbearer )|(?<=\bbasic ))"
+    "authorization": r"(?i:(?<=authorization: )|(?<=authorization:)|(?:(?<=\bbearer )|(?<=\bbasic ))(?=\S*[0-9=]))"
     r"(?!(?i:bearer|basic)\b)[A-Za-z0-9._~+/=-]{8,}",
-    "json-web-token": r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}",
-    "hugging-face": r"\b(?:hf|api_org)_[A-Za-z0-9]{20,}\b",
-    "github": r"\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,})\b",
-    "gitlab": r"\bgl(?:pat|rt|cbt|ptt|dt)-[A-Za-z0-9_.-]{20,}",
-    "openai-anthropic": r"\bsk-[A-Za-z0-9_-]{20,}",
-    "aws": r"\b(?:AKIA|ASIA|AROA|AIDA)[A-Z0-9]{16}\b",
-    "google": r"\bAIza[A-Za-z0-9_-]{35}|\bya29\.[A-Za-z0-9_-]{20,}|\bGOCSPX-[A-Za-z0-9_-]{20,}",
-    "slack": r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}|\bhooks\.slack\.com/services/[A-Za-z0-9/]{20,}",
-    "stripe": r"\b(?:sk|rk|whsec)_(?:live_|test_)?[A-Za-z0-9]{20,}\b",
-    "package-registry": r"\bpypi-[A-Za-z0-9_-]{32,}|\bnpm_[A-Za-z0-9]{30,}\b|\bdckr_pat_[A-Za-z0-9_-]{20,}",
-    "discord": r"\bdiscord(?:app)?\.com/api/webhooks/\d+/[A-Za-z0-9_-]{20,}",
+    "json-web-token": rf"{_START}eyJ[A-Za-z0-9_-]{{8,}}\.eyJ[A-Za-z0-9_-]{{8,}}\.[A-Za-z0-9_-]{{8,}}",
+    "hugging-face": rf"{_START}(?:hf|api_org)_[A-Za-z0-9]{{20,}}\b",
+    "github": rf"{_START}(?:gh[pousr]_[A-Za-z0-9]{{30,}}|github_pat_[A-Za-z0-9_]{{30,}})\b",
+    "gitlab": rf"{_START}gl(?:pat|rt|cbt|ptt|dt)-[A-Za-z0-9_.-]{{20,}}",
+    "openai-anthropic": rf"{_START}sk-[A-Za-z0-9_-]{{20,}}",
+    "aws": rf"{_START}(?:AKIA|ASIA|AROA|AIDA)[A-Z0-9]{{16}}\b",
+    "google": rf"{_START}AIza[A-Za-z0-9_-]{{35}}|{_START}ya29\.[A-Za-z0-9_-]{{20,}}|{_START}GOCSPX-[A-Za-z0-9_-]{{20,}}",
+    "slack": rf"{_START}xox[abeoprs]-[A-Za-z0-9-]{{10,}}|{_START}hooks\.slack\.com/services/[A-Za-z0-9/]{{20,}}",
+    "stripe": rf"{_START}(?:sk|rk|whsec)_(?:live_|test_)?[A-Za-z0-9]{{20,}}\b",
+    "package-registry": rf"{_START}pypi-[A-Za-z0-9_-]{{32,}}|{_START}npm_[A-Za-z0-9]{{30,}}\b|{_START}dckr_pat_[A-Za-z0-9_-]{{20,}}",
+    "discord": rf"{_START}discord(?:app)?\.com/api/webhooks/\d+/[A-Za-z0-9_-]{{20,}}",
 }
 # Searched for by its end, not from its beginning: a name of any length costs nothing.
 _KEY = (

@@ -13,79 +13,31 @@ import posixpath
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
-from lanes.scope_facts import BATCH_PARTS, Product, batch_of, generation_batch_of, names_devices
+from lanes.scope_facts import BATCH_PARTS, batch_of, generation_batch_of, names_devices
 from lanes.scope_keys import classify, normal
+from lanes.scope_rules import (
+    TRACKING_ON,
+    WHEN_ADDED,
+    WHEN_GONE,
+    Change,
+    absent_values,
+    alike,
+    interval,
+    is_interval,
+    is_section,
+    product_change,
+    renamed,
+    shown,
+    tracked,
+    typed,
+)
 from lanes.scope_script import of_script
 from lanes.scope_sources import Facts, Setting, of_argv, of_data, of_dependencies, of_environment, of_mapping, of_shell
 from lanes.scope_values import Value, canonical
 from lanes.verdict import Reason, Verdict
 
-# Values that a setting has when it is not there, as transformers 5.23 and TRL 1.16 have them. None is always one.
-_DEFAULTS: Mapping[str, tuple[Value, ...]] = {
-    "max_steps": (-1, 0),
-    "num_train_epochs": (3,),
-    "seed": (42,),
-    "logging_nan_inf_filter": (False,),
-    "do_train": (True,),
-    "do_eval": (True,),
-    "report_to": ("none",),
-    "full_determinism": (True, False),
-    "is_trainable": (),
-    "streaming": (False,),
-    "target_modules": (),
-}
-_SWITCHES = frozenset(
-    (
-        "packing",
-        "load_in_4bit",
-        "load_in_8bit",
-        "auto_find_batch_size",
-        "fp8",
-        "use_dora",
-        "freeze",
-        "overfit_batches",
-        "peft",
-    )
-    + (
-        "use_peft",
-        "use_lora",
-        "debug_mode",
-        "dry_run",
-        "fast_dev_run",
-        "smoke_test",
-        "full_finetuning",
-        "use_cpu",
-        "no_cuda",
-        "filter",
-    )
-    + (
-        "wandb_disabled",
-        "trackio_disabled",
-        "disable_wandb",
-        "no_wandb",
-        "disable_trackio",
-        "disable_logging",
-        "eval_packing",
-    )
-    + (
-        "padding_free",
-        "trust_remote_code",
-        "dataloader_drop_last",
-        "dedup",
-        "early_stopping",
-        "fp16",
-        "tf32",
-        "push_to_hub",
-        "lora",
-    )
-)
-# Facets of acts that count when they are added, and those that count when they go away; all others count both ways.
-_WHEN_ADDED = frozenset(("dynamic", "patch", "exit", "swallowed", "early-stop", "condition", "tracker"))
-_WHEN_GONE = frozenset(("anchor", "tracker-call", "tracker-package"))
-_TRACKING_ON = frozenset(("report_to",))
-_INTERVALS = {"logging_steps": (100, 10), "log_interval": (100, 10), "eval_steps": (1000, 10), "save_steps": (1000, 10)}
 _READERS = (
     (".py", "script"),
     (".sh", "shell"),
@@ -120,18 +72,6 @@ class Material:
     files: Mapping[str, str] = field(default_factory=dict[str, str])
     digests: Mapping[str, str] = field(default_factory=dict[str, str])
     devices: int | None = None
-
-
-@dataclass(frozen=True)
-class Change:
-    """One difference: the setting or act, the part of the scope it belongs to, both values, and how it is judged."""
-
-    key: str
-    facet: str
-    before: Any
-    after: Any
-    allowed: bool
-    why: str
 
 
 @dataclass(frozen=True)
@@ -242,33 +182,33 @@ class _Rules:
     def _setting(self, name: str, old: list[Setting], new: list[Setting]) -> Iterator[Change]:
         key = (old or new)[0].key
         before, after = self._values(old), self._values(new)
-        if name in _TRACKING_ON:
-            before, after = _tracked(before, after)
-        absent = _absent(name, key.facet)
+        if name in TRACKING_ON:
+            before, after = tracked(before, after)
+        absent = absent_values(name, key.facet)
         before, after = before - absent, after - absent
-        if _equal(before, after):
-            yield from _renamed(name, key.facet, old, new)
+        if before == after:
+            yield from renamed(name, key.facet, old, new)
             yield from self._moved(name, key.facet, old, new)
             return
         if not after and any(self.renames.get(normal(each.written), "") is None for each in old):
-            yield Change(name, key.facet, _shown(before), None, True, "the installed version has no such setting")
+            yield Change(name, key.facet, shown(before), None, True, "the installed version has no such setting")
             return
         allowed, why = self._judge(name, key.kind, key.facet, before, after)
-        yield Change(name, key.facet, _shown(before), _shown(after), allowed, why)
+        yield Change(name, key.facet, shown(before), shown(after), allowed, why)
 
     def _values(self, settings: list[Setting]) -> frozenset[Value]:
         """The values of one key; paths with a known digest by their digest."""
         found: set[Value] = set()
         for each in settings:
             digest = self.digests.get(each.value) if isinstance(each.value, str) else None
-            found.add(_typed(f"sha256:{digest}" if digest else each.value))
+            found.add(typed(f"sha256:{digest}" if digest else alike(each.value, each.key.facet)))
         return frozenset(found)
 
     def _judge(
         self, name: str, kind: str, facet: str, before: frozenset[Value], after: frozenset[Value]
     ) -> tuple[bool, str]:
         if kind == "neutral":
-            return _interval(name, before, after)
+            return interval(name, before, after)
         if kind == "tunable":
             return self._tuning(name, after)
         if self.justified and name in self.justified and facet == "evaluation":
@@ -292,13 +232,13 @@ class _Rules:
         if facet in ("neutral", "unknown", "tuning"):
             return
         places = [{each.where for each in side if ":" in each.where} for side in (old, new)]
-        strangers = {place for place in places[1] - places[0] if not _is_section(place)}
+        strangers = {place for place in places[1] - places[0] if not is_section(place)}
         if places[0] - places[1] and strangers:
-            yield Change(name, facet, _shown(places[0]), _shown(places[1]), False, "moved to where nothing reads it")
-        if len({_typed(each.value) for each in old}) > 1:
-            pairs = [{(each.where, _typed(each.value)) for each in side} for side in (old, new)]
+            yield Change(name, facet, shown(places[0]), shown(places[1]), False, "moved to where nothing reads it")
+        if len({typed(each.value) for each in old}) > 1:
+            pairs = [{(each.where, typed(each.value)) for each in side} for side in (old, new)]
             if pairs[0] != pairs[1] and {place for place, _value in pairs[0]} == {place for place, _value in pairs[1]}:
-                yield Change(name, facet, _shown(pairs[0]), _shown(pairs[1]), False, "values changed places")
+                yield Change(name, facet, shown(pairs[0]), shown(pairs[1]), False, "values changed places")
 
     def _batch(self) -> Iterator[Change]:
         """Both products; a device count that one side states and the other leaves open is unknown there, not one."""
@@ -307,7 +247,7 @@ class _Rules:
         devices = [side.devices or known or (0 if stated else None) for side in self.sides]
         for name, product in (("effective batch size", batch_of), ("generation batch size", generation_batch_of)):
             old, new = (product(facts.settings, count) for facts, count in zip(self.facts, devices, strict=True))
-            yield from _product(name, old, new)
+            yield from product_change(name, old, new)
 
     def _passed(self) -> Iterator[Change]:
         """A protected argument that a config-like call no longer passes, though its value still stands somewhere."""
@@ -334,11 +274,15 @@ class _Rules:
         added, gone = Counter(new), Counter(old)
         added.subtract(old)
         gone.subtract(new)
+        known = {what.partition(" is ")[0] for facet, what in old if facet == "origin"}
         for (facet, what), count in sorted(added.items()):
-            if count > 0 and facet not in _WHEN_GONE and not (facet == "condition" and _is_interval(what)):
+            # Another import is no act; the same name from elsewhere is one.
+            if facet == "origin" and (old[facet, what] or what.partition(" is ")[0] not in known):
+                continue
+            if count > 0 and facet not in WHEN_GONE and not (facet == "condition" and is_interval(what)):
                 yield Change(what, facet, None, what, False, f"{facet}: added")
         for (facet, what), count in sorted(gone.items()):
-            if count > 0 and facet not in _WHEN_ADDED:
+            if count > 0 and facet not in WHEN_ADDED:
                 yield Change(what, facet, what, None, False, f"{facet}: gone")
 
 
@@ -350,85 +294,3 @@ def _by_key(facts: Facts, renames: Mapping[str, str | None]) -> dict[str, list[S
         name = classify((new,)).name if new else each.key.name
         found.setdefault(name, []).append(each)
     return found
-
-
-def _typed(value: Value) -> Value:
-    """A value that is equal to its like only: in a set, True would be 1."""
-    return type(value).__name__ if value is None else (isinstance(value, bool), value)
-
-
-def _absent(name: str, facet: str) -> frozenset[Value]:
-    """The values of a setting that are as good as none."""
-    values: list[Value] = [None, *_DEFAULTS.get(name, ())]
-    if name in _SWITCHES or facet in ("quantisation", "adapter"):
-        values.append(False)
-    return frozenset(_typed(each) for each in values)
-
-
-def _equal(before: frozenset[Value], after: frozenset[Value]) -> bool:
-    return before == after
-
-
-def _shown(values: Collection[Any]) -> Any:
-    plain = [
-        each[1] if isinstance(each, tuple) and len(cast("tuple[Any, ...]", each)) == 2 else each for each in values
-    ]
-    return plain[0] if len(plain) == 1 else sorted(plain, key=repr) or None
-
-
-def _renamed(name: str, facet: str, old: list[Setting], new: list[Setting]) -> Iterator[Change]:
-    """A name that became another with the same value is allowed, and recorded (S13-R46)."""
-    before, after = ({normal(each.written) for each in side} for side in (old, new))
-    if before and after and before != after:
-        yield Change(name, facet, _shown(before), _shown(after), True, "another name for the same value (S13-R46)")
-
-
-def _tracked(before: frozenset[Value], after: frozenset[Value]) -> tuple[frozenset[Value], frozenset[Value]]:
-    """Trackers may come in addition: with all earlier ones still there the values count as equal."""
-
-    def names(values: frozenset[Value]) -> set[Any]:
-        flat: set[Any] = set()
-        for each in values:
-            value = each[1] if isinstance(each, tuple) else None
-            flat |= set(cast("tuple[Any, ...]", value)) if isinstance(value, tuple) else {value}
-        return flat - {None, "none"}
-
-    old, new = names(before), names(after)
-    is_off = bool(after) and any(not names(frozenset((each,))) for each in after)
-    return (after, after) if old <= new and not (old and is_off) else (before, after)
-
-
-def _interval(name: str, before: frozenset[Value], after: frozenset[Value]) -> tuple[bool, str]:
-    """How often is neutral, until it is hardly ever."""
-    if name not in _INTERVALS:
-        return True, "neutral"
-    floor, factor = _INTERVALS[name]
-    old = max(
-        (each[1] for each in before if isinstance(each, tuple) and isinstance(each[1], int | float)), default=floor
-    )
-    for each in after:
-        value = each[1] if isinstance(each, tuple) else None
-        if isinstance(value, int | float) and not 0 < value <= max(floor, factor * old):
-            return False, "so seldom that nothing is watched (S12-R01)"
-    return True, "neutral"
-
-
-def _is_interval(what: str) -> bool:
-    return what.endswith(" 0")
-
-
-def _is_section(place: str) -> bool:
-    """Whether a section is one that trainings read; the root is."""
-    known = "training train trainer args training_args training_arguments sft dpo grpo reward config hyperparameters model data dataset"
-    parts = [part for part in place.partition(":")[2].split(".") if part]
-    return all(
-        normal(part) in (*known.split(), "trainer_args", "sft_config", "lora", "peft", "params") for part in parts
-    )
-
-
-def _product(name: str, old: Product, new: Product) -> Iterator[Change]:
-    if old.value == new.value and old.parts == new.parts:
-        return
-    kept = old.value == new.value and old.value is not None
-    why = "the same product (S13-R31)" if kept else "it has to stay identical (S13-R31)"
-    yield Change(name, "batch", old.arithmetic, new.arithmetic, kept, why)

@@ -8,9 +8,10 @@ the way to a setting shows in the setting.
 from __future__ import annotations
 
 import ast
+import copy
 import operator
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 MOST_BITS, MOST_TEXT, MOST_DEPTH = 256, 10_000, 12
 _OPERATORS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
@@ -195,7 +196,7 @@ def describe(node: ast.expr, names: Names, *, follow: bool = True) -> Any:
     except Unfoldable:
         pass
     folding = _Folding(names)
-    text = ast.unparse(folding.visit(_copy(node)))
+    text = source_of(folding.visit(copy.deepcopy(node)))
     if follow:
         bound = sorted({_bound(name, names) for name in folding.left if name in names.bindings})
         text += "".join(f" where {each}" for each in bound if each)
@@ -210,9 +211,13 @@ def _bound(name: str, names: Names) -> str:
             values.add(repr(fold(each, names)))
         except Unfoldable:
             if isinstance(each, ast.BinOp | ast.Call | ast.IfExp):
-                values.add(ast.unparse(each))
+                values.add(source_of(each))
     return f"{name} in {sorted(values)}" if values else ""
 
 
-def _copy(node: ast.expr) -> ast.expr:
-    return cast("ast.Expression", ast.parse(ast.unparse(node), mode="eval")).body
+def source_of(node: ast.AST) -> str:
+    """A node as text. An f-string that folds to a backslash has no source in Python 3.11, so its tree stands for it."""
+    try:
+        return ast.unparse(node)
+    except ValueError:
+        return ast.dump(node)

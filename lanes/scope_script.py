@@ -22,7 +22,7 @@ from lanes.scope_table import GENERIC
 from lanes.scope_values import location
 
 _CONFIG_LIKE = re.compile(
-    r"(Config|Arguments|Args|Trainer|TrainingArgs|Parameters|Hyperparameters)$|^(load_dataset|from_pretrained)$"
+    r"(Config|Arguments|Args|Trainer|TrainingArgs|Parameters|Hyperparameters)$(?<!basicConfig)|^(load_dataset|from_pretrained)$"
 )
 _OPTION = ("add_argument", "option", "Option", "Argument")
 # Arguments that are objects of the script's own: that they are given counts, not how their variable is called.
@@ -73,8 +73,10 @@ _LOADERS = {
     "memmap": ("dataset",),
     "fromfile": ("dataset",),
 }
-_DATA_FILE = re.compile(r"\.(jsonl|json|csv|tsv|parquet|arrow|bin|txt|gz|zst)(\.gz|\.zst)?$")
+_LOADED = {"path": "dataset", "name": "dataset_config", "filepath_or_buffer": "dataset", "path_or_buf": "dataset"}
+_DATA_FILE = re.compile(r"\.(jsonl|json|yaml|yml|toml|csv|tsv|parquet|arrow|bin|txt|gz|zst)(\.gz|\.zst)?$")
 # Here a batch is how many rows a function is given at a time.
+_GENERATED = ("max_new_tokens", "max_length", "temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 _ROWS_AT_A_TIME = ("map", "filter", "iter", "generate", "pipeline", "to_parquet", "to_json", "encode")
 _SEEDERS = ("manual_seed", "manual_seed_all", "set_seed", "seed_everything", "seed", "enable_full_determinism")
 
@@ -91,6 +93,7 @@ def of_script(text: str, name: str) -> Facts:
         return facts
     tree = _Alive().visit(tree)
     names = Names(tree)
+    facts.targets = {id(call): target for target, value in _named(tree) for call in ast.walk(value)}
     for node in ast.walk(tree):
         _settings(node, names, facts)
     for facet, what in acts(tree, names):
@@ -167,6 +170,13 @@ def _assignments(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr]]:
         yield node.target, ast.BinOp(ast.Name("_", ast.Load()), node.op, node.value)
 
 
+def _named(tree: ast.AST) -> Iterator[tuple[str, ast.expr]]:
+    """Names with what they are bound to: which of two loaded datasets is which."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            yield node.targets[0].id, node.value
+
+
 def _assignment(target: ast.expr, value: ast.expr, names: Names, facts: Facts) -> None:
     if isinstance(target, ast.Name):
         _setting(target.id, value, names, facts, "name")
@@ -182,6 +192,8 @@ def _call(node: ast.Call, names: Names, facts: Facts) -> None:
     name = called(node)
     owner = _owner(node)
     place = f"{owner}.{name}" if name in ("from_pretrained", "init") and owner else name
+    bound = facts.targets.get(id(node))
+    seat = f"{place} -> {bound}" if name in _LOADERS and bound else place
     if name in _OPTION:
         _option(node, names, facts)
         return
@@ -189,8 +201,10 @@ def _call(node: ast.Call, names: Names, facts: Facts) -> None:
     for keyword in node.keywords:
         if keyword.arg in ("mode", "disabled") and name == "init":
             facts.add(("wandb_mode",), describe(keyword.value, names), place)
+        elif keyword.arg in _LOADED and name in _LOADERS:
+            facts.add((_LOADED[keyword.arg],), describe(keyword.value, names), seat)
         elif keyword.arg:
-            _setting(keyword.arg, keyword.value, names, facts, place, is_config=is_config)
+            _setting(keyword.arg, keyword.value, names, facts, seat, is_config=is_config)
         elif is_config:
             facts.passed.setdefault(place, set()).add("**")
     if is_config:
@@ -219,6 +233,7 @@ def _positional(node: ast.Call, name: str, owner: str, names: Names, facts: Fact
             facts.add(("dataset",), location(path), "open")
     if name.endswith("Trainer") and node.args:
         facts.add(("model",), _presence(node.args[0], names), name)
+        facts.passed.setdefault(name, set()).add("model")
 
 
 def _mode(node: ast.Call) -> object:
@@ -229,7 +244,7 @@ def _mode(node: ast.Call) -> object:
 def _setting(written: str, value: ast.expr, names: Names, facts: Facts, where: str, *, is_config: bool = False) -> None:
     """Take in a setting, when its name is one that counts at this place and its value says something."""
     name = normal(written)
-    if name == "batch_size" and where in _ROWS_AT_A_TIME:
+    if (name == "batch_size" and where in _ROWS_AT_A_TIME) or (name in _GENERATED and where == "generate"):
         return
     key = classify((_section(where), name) if is_config else (name,))
     if key.kind == "neutral" and not _is_bounded(name):
@@ -267,6 +282,13 @@ def _presence(value: ast.expr, names: Names) -> Any:
         return None
     if isinstance(value, ast.Subscript) and isinstance(value.slice, ast.Constant):
         return f"<object>[{value.slice.value!r}]"
+    unlike = (
+        re.search(r"eval|valid|test|dev|small|tiny|subset|sample|debug", value.id)
+        if isinstance(value, ast.Name)
+        else None
+    )
+    if unlike:
+        return f"<object>: {unlike.group()}"
     if isinstance(value, ast.List | ast.Tuple):
         return f"<objects>{len(value.elts)}" if value.elts else None
     return "<object>"

@@ -25,7 +25,7 @@ from lanes.scope_values import Value, canonical, location
 MOST_FIELDS = 20_000
 _FLAG = re.compile(r"--?[A-Za-z][\w.-]*(=.*)?", re.DOTALL)
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
-_OVERRIDE = re.compile(r"\+{0,2}~?([A-Za-z_][\w./-]*)=(.*)", re.DOTALL)
+_OVERRIDE = re.compile(r"(?:\+{0,2}|~)([A-Za-z_][\w./-]*)=(.*)", re.DOTALL)
 _OPERATORS = re.compile(r"^(&&|\|\||;|\||&|;;)$")
 _REDIRECT = re.compile(r"^\d?(>>?|<)&?\d?$")
 # Shell words that prepare and change nothing of a training.
@@ -54,6 +54,8 @@ class Facts:
     settings: list[Setting] = field(default_factory=list[Setting])
     acts: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
     passed: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
+    # While one script is read: the name that each call's result is bound to, by the id of the call's node.
+    targets: dict[int, str] = field(default_factory=dict[int, str])
 
     def add(self, path: Sequence[str], value: object, where: str) -> None:
         """Take in a setting, unless it stands in a section that has no effect."""
@@ -140,6 +142,9 @@ def _word(words: list[str], at: int, script: int, plain: list[str], facts: Facts
     override = _OVERRIDE.fullmatch(word)
     if word in _LAUNCH or not word:
         return at + 1
+    if word.startswith("~"):
+        facts.act("removed", word)
+        return at + 1
     if override and not word.startswith("-"):
         facts.add(re.split(r"[./]", override.group(1)), override.group(2), where)
         return at + 1
@@ -152,7 +157,7 @@ def _word(words: list[str], at: int, script: int, plain: list[str], facts: Facts
         facts.add(path, device_count(path[-1], value), where)
         return at + 1
     end = at + 1
-    while end < len(words) and not _FLAG.fullmatch(words[end]) and not (at < script and end > at + 1):
+    while end < len(words) and not _begins(words[end]) and not (at < script and end > at + 1):
         end += 1
     if at < script:
         end = min(end, script)
@@ -162,6 +167,14 @@ def _word(words: list[str], at: int, script: int, plain: list[str], facts: Facts
     else:
         _switch(path, facts, where)
     return end
+
+
+def _begins(word: str) -> bool:
+    """Whether a word is no value of the flag before it: another flag, or an override as hydra has them."""
+    override = _OVERRIDE.fullmatch(word)
+    return bool(_FLAG.fullmatch(word)) or bool(
+        override and (word[0] in "+~" or "." in override.group(1) or is_known(override.group(1)))
+    )
 
 
 def _switch(path: list[str], facts: Facts, where: str) -> None:
@@ -178,8 +191,8 @@ def of_shell(text: str, where: str) -> Facts:
     facts = Facts()
     for line in text.replace("\\\n", " ").splitlines():
         try:
-            lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|")
-            lexer.whitespace_split = True
+            lexer = shlex.shlex(_without_comment(line), posix=True, punctuation_chars=";&|")
+            lexer.whitespace_split, lexer.commenters = True, ""
             words = list(lexer)
         except ValueError:
             facts.act("unreadable", line.strip())
@@ -187,6 +200,20 @@ def of_shell(text: str, where: str) -> Facts:
         for command in _commands(words):
             _command(command, facts, where)
     return facts
+
+
+def _without_comment(line: str) -> str:
+    """A line of a shell text up to its comment: a # that begins a word and stands in no quotes."""
+    quote, before = "", " "
+    for at, letter in enumerate(line):
+        if quote:
+            quote = "" if letter == quote and before != "\\" else quote
+        elif letter in "'\"" and before != "\\":
+            quote = letter
+        elif letter == "#" and before in " \t;&|":
+            return line[:at]
+        before = letter
+    return line
 
 
 def _commands(words: Iterable[str]) -> Iterator[list[str]]:

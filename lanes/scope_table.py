@@ -83,7 +83,7 @@ PROTECTED: Mapping[str, Mapping[str, str]] = {
         "val_size": "val_set_size test_size validation_split val_ratio test_split_ratio validation_split_percentage",
         "shard": "num_shards shard_index n_shards shard_id",
         "skip": "skip_rows skip_first start_index start end end_index offset",
-        "overfit_batches": "fast_dev_run debug_mode smoke_test test_run dry_run",
+        "overfit_batches": "fast_dev_run debug debug_mode smoke_test test_run dry_run",
         "streaming": "",
         "filter": "filters filter_fn min_length min_len max_chars min_chars filter_by_length",
         "dedup": "deduplicate",
@@ -191,7 +191,7 @@ PROTECTED: Mapping[str, Mapping[str, str]] = {
     "devices": {"use_cpu": "no_cuda cpu_only force_cpu accelerate_use_cpu", "device": "device_map accelerator"},
     "code": {
         "trust_remote_code": "",
-        "pythonpath": "pythonstartup ld_preload ld_library_path path bash_env",
+        "pythonpath": "pythonstartup ld_preload ld_library_path bash_env",
         "entry": "script main_script entrypoint",
     },
 }
@@ -257,7 +257,7 @@ NEUTRAL = _names(
     "ddp_find_unused_parameters ddp_timeout ddp_backend ddp_bucket_cap_mb torch_compile torch_compile_backend compile "
     "torch_compile_mode num_proc dataset_num_proc preprocessing_num_workers num_workers low_cpu_mem_usage use_safetensors "
     "save_safetensors remove_unused_columns dataset_text_field text_field text_column prompt_column response_column "
-    "disable_tqdm progress_bar verbose debug torch_empty_cache_steps use_liger_kernel prediction_loss_only include_num_input_tokens_seen "
+    "disable_tqdm progress_bar verbose torch_empty_cache_steps use_liger_kernel prediction_loss_only include_num_input_tokens_seen "
     "label_names pad_token padding_side padding pad_to_multiple_of processing_class tokenizer data_collator args formatting_func "
     "formatting_function max_retries retries timeout timeout_s wait_s backoff skip_memory_metrics fsdp deepspeed local_rank "
     "master_addr master_port rdzv_backend rdzv_endpoint max_restarts standalone use_vllm vllm_mode vllm_gpu_memory_utilization "
@@ -268,7 +268,7 @@ NEUTRAL = _names(
     "hf_hub_disable_telemetry tokenizers_parallelism tmpdir omp_num_threads mkl_num_threads cuda_launch_blocking "
     "torch_show_cpp_stacktraces hydra_full_error wandb_project wandb_name wandb_entity wandb_dir trackio_dir pythonunbuffered "
     "pythonfaulthandler cuda_device_order cuda_home triton_cache_dir torch_home torchinductor_cache_dir lang lc_all term home "
-    "precompute_ref_log_probs job_name comment output_name save_dir save_path config_file hostfile schema_version"
+    "precompute_ref_log_probs job_name comment output_name save_dir save_path schema_version description notes"
 )
 NEUTRAL_NAME = re.compile(
     r"^(nccl|gloo|pytorch|torch_distributed|torch_nccl|dataloader|vllm_server|hub_token|logging|log|output|save_dir|ddp|fsdp|"
@@ -299,3 +299,57 @@ PROTECTED_NAME: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"(^|_)batch_size$", "batch"),
     )
 )  # fmt: skip
+
+# --- calls and methods of scripts -----------------------------------------------------------------------------------
+
+REDUCERS = _names(
+    "select shard take skip head tail sample filter train_test_split islice truncate drop drop_duplicates dropna random_split "
+    "Subset SubsetRandomSampler nlargest nsmallest sort shuffle interleave_datasets concatenate_datasets select_rows slice limit "
+    "repeat query choices choice takewhile dropwhile unique subsample narrow truncate_dataset RandomSampler WeightedRandomSampler "
+    "compress permutation randperm enable_truncation shorten split_dataset_by_node downsample resample cycle"
+)
+DATA_KEYS = _names("text prompt completion chosen rejected messages input_ids labels attention_mask")
+DYNAMIC = _names(
+    "exec eval compile __import__ globals import_module b64decode loads FunctionType reload exec_module run_path"
+)
+EXITS = _names("exit quit _exit abort kill alarm")
+PATCHES = _names("patch patch_object MagicMock Mock settrace setprofile wrap_function_wrapper addsitedir")
+ADAPTERS = _names(
+    "get_peft_model prepare_model_for_kbit_training LoraConfig BitsAndBytesConfig PeftModel merge_and_unload PrefixTuningConfig "
+    "PromptTuningConfig IA3Config LoHaConfig AdaLoraConfig add_adapter disable_adapter quantize_dynamic quantize_ VeraConfig "
+    "OFTConfig replace_with_bnb_linear inject_adapter_in_model GPTQConfig AwqConfig HqqConfig TorchAoConfig"
+)
+FREEZERS = _names(
+    "requires_grad_ freeze freeze_parameters freeze_base_model freeze_embeddings set_grad_enabled detach_ freeze_layers"
+)
+CASTS = _names("half bfloat16 double set_default_dtype set_float32_matmul_precision GradScaler set_default_device")
+ANCHORS = _names(
+    "train evaluate fit backward set_seed manual_seed seed_everything apply_chat_template save_model push_to_hub add_callback "
+    "clip_grad_norm_"
+)
+TRACKERS = _names("trackio wandb mlflow tensorboard writer tracker run")
+TRACKER_CALLS = _names("init log alert add_scalar log_metrics watch log_metric")
+CONTROLS = _names("should_training_stop should_epoch_stop should_evaluate should_log should_save stop_training")
+# Methods of a trainer, model or dataset that decide what is trained, measured or told.
+METHODS = _names(
+    "log evaluate train training_step prediction_step compute_loss save_model get_train_dataloader __len__ __getitem__ __iter__ "
+    "forward step backward create_optimizer get_eval_dataloader _prepare_dataset get_batch_samples _get_train_sampler "
+    "loss_function _prepare_inputs log_metrics add_callback tokenize_row zero_grad state_dict"
+)
+# Parts of a trainer that are given to it once.
+TRAINER_PARTS = _names(
+    "train_dataset eval_dataset model ref_model loss_fn optimizer lr_scheduler reward_funcs callbacks data_collator "
+    "compute_metrics control state callback_handler compute_loss_func"
+)
+SWALLOWED = _names("train backward evaluate training_step compute_loss fit log init alert forward")
+# Names whose origin decides what a script does, and the packages that a training imports as a matter of course.
+ORIGINS = _names(
+    "load_dataset load_from_disk set_seed trackio wandb torch numpy AutoModelForCausalLM AutoTokenizer AutoModel get_peft_model "
+    "AutoModelForSequenceClassification LoraConfig Trainer TrainingArguments"
+)
+PACKAGES = _names(
+    "torch transformers trl peft accelerate datasets trackio wandb numpy pandas huggingface_hub tokenizers bitsandbytes evaluate "
+    "safetensors tqdm yaml sklearn scipy matplotlib rich typer click tiktoken sentencepiece deepspeed flash_attn einops dotenv "
+    "psutil pyarrow requests httpx jinja2 omegaconf hydra pydantic torchvision torchaudio xformers triton vllm liger_kernel "
+    "math_verify latex2sympy2_extended rouge_score sacrebleu nltk hemma hemma_payload training lanes manifests"
+)

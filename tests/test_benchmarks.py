@@ -72,6 +72,16 @@ def test_sizes_are_counted_from_what_is_sent(tmp_path: Path) -> None:
 
 @pytest.mark.real
 @pytest.mark.skipif(sys.platform != "linux", reason="the harness reads /proc")
+def test_a_sync_with_nothing_to_do_asks_the_host_twice_at_most(tmp_path: Path) -> None:
+    rows = {row["name"]: row for row in figures("sync", tmp_path, "--quick")}
+    assert all(list(row) == KEYS for row in rows.values())
+    trips = rows["`sync`, nothing to do: round trips to the host"]
+    assert (trips["ours"] <= trips["peer"] == 2, trips["holds"]) == (True, True)
+    assert rows["`status`, 300 files, 100 commits"]["target"] == "<= 0.5"
+
+
+@pytest.mark.real
+@pytest.mark.skipif(sys.platform != "linux", reason="the harness reads /proc")
 def test_a_quick_run_measures_every_target_and_leaves_nothing_behind(tmp_path: Path) -> None:
     file = tmp_path / "run.json"
     argv = [sys.executable, str(ROOT / "benchmarks/run.py"), "--quick", "--no-start-up-files", "--json", str(file)]

@@ -79,11 +79,12 @@ class Course:
     def event(self, kind: str, /, **data: Any) -> dict[str, Any]:
         """Append an event and say it on stdout, one JSON object in a line: whoever follows the run reads them there."""
         record = self.events.add({"kind": kind, "data": data})
-        try:
-            print(json.dumps(record), flush=True)
-        except OSError:  # nobody reads: the log has it
-            sys.stdout = open("/dev/null", "w", encoding="ascii")  # noqa: SIM115 - stays for the process's life
+        _say(record)
         return record
+
+    def progress(self, **data: Any) -> None:
+        """Say how far the stage is, on stdout only: what passes needs no place in the log."""
+        _say({"kind": "progress", "data": data})
 
     def record(self, stage: Stage, found: Found) -> Evidence:
         """Keep what a stage found as evidence, bound to the contents as they are now."""
@@ -141,6 +142,13 @@ class Course:
                     taken.append(stage)
                     break
         return taken
+
+
+def _say(record: dict[str, Any]) -> None:
+    try:
+        print(json.dumps(record), flush=True)
+    except OSError:  # nobody reads: the log has it
+        sys.stdout = open("/dev/null", "w", encoding="ascii")  # noqa: SIM115 - stays for the process's life
 
 
 def _evidence_in(folder: Path, stage: Stage) -> Evidence | None:

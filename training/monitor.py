@@ -71,6 +71,9 @@ class Monitor:
 
     def begin(self, total: int | None, step: int = 0) -> None:
         """The first step is about to run: `total` optimizer steps in all, `step` of them done."""
+        if not step:
+            # An attempt that ended before its first checkpoint: this one writes the series anew.
+            self.metrics.supersede_after(-1)
         self._note(state="training", step=step, total=total)
         self._rate.begin(self._clock(), step)
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)

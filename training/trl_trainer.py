@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from transformers import TrainerState
+
 from lanes.precision import PrecisionPlan
 from training.arguments import build_config, check, check_length, effective_batch_size
 from training.callback import attach
@@ -69,10 +71,13 @@ def run(
     keep = int((job.get("arguments") or {}).get("save_total_limit") or KEPT_CHECKPOINTS)
     writer = CheckpointWriter(folder / "checkpoints", keep=keep, on_saved=monitor.saved, on_failed=monitor.save_failed)
     callback = attach(trainer, monitor, writer, job, resume_from)
-    try:
-        output = trainer.train(resume_from_checkpoint=str(resume_from.path) if resume_from else None)
-    finally:
-        writer.close()
+    metrics: dict[str, Any] = {}
+    if resume_from is None or not _is_over(trainer, resume_from):
+        try:
+            place = str(resume_from.path) if resume_from else None
+            metrics = trainer.train(resume_from_checkpoint=place).metrics
+        finally:
+            writer.close()
     state = trainer.state
     best = state.best_global_step if trainer.args.load_best_model_at_end else None
     is_complete = callback.stopped is None
@@ -86,7 +91,7 @@ def run(
         "best": {"metric": state.best_metric, "step": state.best_global_step},
         "effective_batch_size": effective_batch_size(trainer.args, trainer.args.world_size),
         "stalls_s": [round(each, 4) for each in writer.stalls_s],
-        "metrics": {name: value for name, value in output.metrics.items() if isinstance(value, int | float)},
+        "metrics": {name: value for name, value in metrics.items() if isinstance(value, int | float)},
         **trainable(trainer.model),
         **(publish_model(folder, best) if is_complete else {}),
     }
@@ -112,6 +117,15 @@ def publish_model(folder: Path, step: int | None = None) -> dict[str, Any]:
     shutil.rmtree(target, ignore_errors=True)
     staged.rename(target)
     return {"model_dir": str(target), "checkpoint": found.path.name}
+
+
+def _is_over(trainer: Any, checkpoint: Checkpoint) -> bool:
+    """Whether nothing is left to train after this checkpoint: the Trainer would make one step too many."""
+    state = TrainerState.load_from_json(str(checkpoint.path / "trainer_state.json"))
+    if state.global_step < (trainer.args.max_steps if trainer.args.max_steps > 0 else state.max_steps):
+        return False
+    trainer.state = state
+    return True
 
 
 def _link(source: Path, target: Path) -> None:

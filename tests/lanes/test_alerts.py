@@ -195,3 +195,11 @@ def test_no_line_of_metrics_breaks_the_watch(lines: list[dict[str, Any]], method
     for alert in told(lines, limits, method):
         assert alert.code in CAUSES
         json.dumps(alert.as_dict())
+
+
+def test_the_smoothed_value_of_a_metric_is_there_once_it_was_seen() -> None:
+    watch = Watch()
+    assert watch.smoothed("loss") is None
+    watch.observe(1, {"loss": 2.0}, 0.0)
+    watch.observe(1, {"loss": 2.0}, 1.0)
+    assert watch.smoothed("loss") == 2.0

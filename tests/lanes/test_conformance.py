@@ -139,6 +139,7 @@ PLANTED: list[tuple[str, Callable[[Bodies], None]]] = [
     ("code sent by value is the code checked", put("submit", 0, payload_sha256="")),
     ("one full job at a time", move("job-ended", 0, 22)),
     ("one full job at a time", drop("job-ended", 0)),
+    ("one full job at a time", drop("job-ended", 1)),
     ("healthy by its first metric", drop("first-metric")),
     ("healthy by its first metric", put("first-metric", step=0)),
     ("healthy by its first metric", put("first-metric", value=float("nan"))),

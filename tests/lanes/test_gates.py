@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from lanes.gates import CONTENTS, DEPENDS_ON, STAGES, evaluate, standing, standings
 from lanes.readiness import CHECKLIST, is_healthy, readiness
 from manifests.evidence import Check, EventRecord, Evidence, Hashes, Outcome, Stage
+from manifests.files import read_json
 
 NOW = Hashes(script="s" * 64, config="c" * 64, dataset="d" * 64, environment="e" * 64)
 AT = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
@@ -215,3 +217,8 @@ def test_an_event_carries_its_place_in_the_chain() -> None:
     for wrong in ({"seq": True}, {"seq": -1}, {"digest": "A" * 64}, {"kind": ""}):
         with pytest.raises(ValidationError):
             EventRecord.model_validate({**record, **wrong})
+
+
+def test_old_evidence_loads_and_comes_back_whole() -> None:
+    for path in sorted((Path(__file__).resolve().parents[1] / "old_versions").glob("evidence.v*.json")):
+        assert Evidence.read(str(path)).as_dict() == read_json(str(path))

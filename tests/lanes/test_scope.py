@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lanes.scope import Material, ScopeVerdict, compare
+from lanes.scope_table import GENERIC, NEUTRAL, PROTECTED
+from lanes.scope_values import canonical
 
 CASES = Path(__file__).resolve().parents[1] / "cases" / "scope"
 BASES: dict[str, dict[str, Any]] = yaml.safe_load((CASES / "base.yaml").read_text(encoding="utf-8"))
@@ -210,3 +212,82 @@ def test_texts_that_unfold_without_end_are_answered() -> None:
     compare(Material(files={"a.py": "x = 1"}), Material(files={"a.py": deep}))
     power = "max_length = 9 ** 9 ** 9 ** 9"
     assert not compare(Material(files={"a.py": "max_length = 9"}), Material(files={"a.py": power})).allowed
+
+
+# --- for every name that the tables know --------------------------------------------------------------------------
+
+PROTECTED_NAMES = sorted(
+    {name for names in PROTECTED.values() for key, more in names.items() for name in (key, *more.split())}
+)
+SCRIPT = "args = SFTConfig(output_dir='out')\n"
+
+
+def ways(name: str, value: object) -> dict[str, Material]:
+    """One setting made in every way that a side has to make it."""
+    text = repr(value)
+    return {
+        "config": Material(config={name: value}, files={"a.py": SCRIPT}),
+        "capitals": Material(config={name.upper(): value}, files={"a.py": SCRIPT}),
+        "nested": Material(config={"a": {"training": [{"b": {name: value}}]}}, files={"a.py": SCRIPT}),
+        "flag": Material(argv=(f"--{name.replace('_', '-')}", str(value)), files={"a.py": SCRIPT}),
+        "override": Material(argv=(f"training.{name}={value}",), files={"a.py": SCRIPT}),
+        "environment": Material(env={name.upper(): str(value)}, files={"a.py": SCRIPT}),
+        "yaml": Material(files={"a.py": SCRIPT, "b.yaml": yaml.safe_dump({"x": {name: value}})}),
+        "keyword": Material(files={"a.py": f"args = SFTConfig(output_dir='out', {name}={text})\n"}),
+        "attribute": Material(files={"a.py": f"{SCRIPT}args.{name} = {text}\n"}),
+        "setattr": Material(files={"a.py": f"{SCRIPT}setattr(args, {name!r}, {text})\n"}),
+        "item": Material(files={"a.py": f"{SCRIPT}vars(args)[{name!r}] = {text}\n"}),
+        "dict": Material(files={"a.py": f"{SCRIPT}args = replace(args, **{{{name!r}: {text}}})\n"}),
+        "name": Material(files={"a.py": f"{SCRIPT}{name} = {text}\n"}),
+        "environ": Material(files={"a.py": f"import os\n{SCRIPT}os.environ[{name.upper()!r}] = {str(value)!r}\n"}),
+    }
+
+
+@pytest.mark.req("S13-R41", "S13-R45")
+@pytest.mark.parametrize("name", PROTECTED_NAMES)
+def test_every_protected_name_is_guarded_in_every_way_to_set_it(name: str) -> None:
+    before, after = ways(name, 7), ways(name, 9)
+    # A call of setattr with a generic word may be about anything; the same word as an attribute or item is seen.
+    open_ways = [
+        way for way in before if compare(before[way], after[way]).allowed and not (way == "setattr" and name in GENERIC)
+    ]
+    assert open_ways == []
+
+
+@pytest.mark.parametrize("name", sorted(NEUTRAL - {"stage", "tokenizer"}))
+def test_every_neutral_name_is_free_in_a_configuration_and_on_a_command_line(name: str) -> None:
+    before, after = ways(name, 7), ways(name, 9)
+    for way in ("config", "flag", "environment", "keyword"):
+        assert compare(before[way], after[way]).allowed, way
+
+
+def test_a_configuration_without_end_is_refused_and_never_read_to_its_end() -> None:
+    """YAML aliases unfold to more than anyone wrote."""
+    knot: dict[str, Any] = {"max_length": 1}
+    for _level in range(8):
+        knot = {str(number): knot for number in range(9)}
+    verdict = compare({"max_length": 1}, knot)
+    assert not verdict.allowed
+    assert any(change.facet == "unreadable" for change in verdict.changes)
+
+
+def test_values_of_every_type_have_one_form() -> None:
+    assert canonical({"b": [1, 2.0], "a": {3}}) == (("a", (3,)), ("b", (1, 2)))
+    assert canonical(float("nan")) == "nan"
+    assert canonical("[a, 'b']") == ("a", "b")
+    assert canonical("hf://datasets/org/x") == canonical("org/x/")
+    assert canonical("1_024") == 1024
+    assert canonical("-inf") == "-inf"
+
+
+@pytest.mark.parametrize("path", sorted((CASES.parents[2] / "lanes").glob("scope*.py")), ids=lambda path: path.name)
+def test_real_code_is_read_and_a_comment_changes_nothing(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    verdict = compare(Material(files={"a.py": text}), Material(files={"a.py": f"{text}\n# a comment\n"}))
+    assert verdict.changes == ()
+
+
+def test_code_that_has_no_source_of_its_own_is_described() -> None:
+    text = "SEP = '\\\\'\nname = f'{SEP.join(parts)}'\nf(f'{SEP}', *rest, **more)\nrows = [*a, *b][1:]\n"
+    assert compare(Material(files={"a.py": text}), Material(files={"a.py": text})).changes == ()
+    assert not compare(Material(files={"a.py": text}), Material(files={"a.py": text.replace("1:", "9:")})).allowed

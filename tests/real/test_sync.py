@@ -144,7 +144,7 @@ def kept(clones: ThreeClones, name: str, place: str = "host") -> str:
 def test_what_would_be_written_over_cannot_be_accepted(
     clones: ThreeClones, sync: Sync, content: str, *, is_tracked: bool
 ) -> None:
-    name = "src/train.py" if is_tracked else "src/new.py"
+    name = "src/train.py" if is_tracked else "new/folder/new.py"
     clones.write("host", name, content)
     clones.publish(name, "theirs\n")
     before = clones.snapshot()

@@ -10,11 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from lanes.scope import compare
-
 from lanes.corrections import Correction, NoCorrection, Situation, correct
 from lanes.failures import FailureFacts, classify
 from lanes.oom_ladder import Attempt
+from lanes.scope import compare
 from training.children import ChildEnd
 from training.course import Course, Stop
 
@@ -103,7 +102,7 @@ def _situation(course: Course, history: History) -> Situation:
 def _apply(course: Course, history: History, change: Correction) -> None:
     """Change the job's arguments, if the scope guard finds the request untouched."""
     proposed = {**course.job, "arguments": change.arguments}
-    verdict = compare(course.job, proposed).verdict
+    verdict = compare(course.job, proposed)
     course.event("edit", content="config", scope=verdict.allowed, changes=sorted(change.changes), why=change.why)
     if not verdict.allowed:
         fact = "; ".join(reason.fact for reason in verdict.reasons)

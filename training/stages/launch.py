@@ -14,6 +14,7 @@ from lanes.readiness import readiness as checklist
 from training.children import ChildEnd, run_child
 from training.course import Course, Found, Stop, check
 from training.ledger import Ledger
+from training.monitor import progress_line
 from training.stages.attempts import attempt
 
 
@@ -124,6 +125,7 @@ class _Follow:
         self._metrics_at = _size(self._metrics)
         self._alerts_at = _size(self._alerts) if len(course.alerts) else 0
         self._is_healthy = False
+        self._step: int | None = None
 
     def look(self) -> None:
         """Take what is new since the last look."""
@@ -133,6 +135,16 @@ class _Follow:
         lines, self._alerts_at = _new_lines(self._alerts, self._alerts_at)
         for line in lines:
             self._alert(line)
+        self._progress()
+
+    def _progress(self) -> None:
+        try:
+            said: dict[str, Any] = json.loads((self._course.folder / "progress.json").read_bytes())
+        except (OSError, ValueError):
+            return
+        if said.get("step") != self._step:
+            self._step = said.get("step")
+            self._course.progress(line=progress_line(said, said.get("eta_s")), **said)
 
     def _metric(self, line: dict[str, Any]) -> None:
         if self._is_healthy or not isinstance(line.get("loss"), int | float) or not line.get("step"):
