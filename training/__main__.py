@@ -34,7 +34,9 @@ def main() -> int:
 def _execute(path: Path) -> int:
     from training.executor import execute
 
-    folder = Path(os.environ["HEMMA_RUN_DIR"])
+    # Beside the supervisor's own files, which have their own events.
+    folder = Path(os.environ["HEMMA_RUN_DIR"]) / "training"
+    folder.mkdir(mode=0o700, exist_ok=True)
     job = {**read_json(str(path)), "run_id": os.environ["HEMMA_RUN_ID"], "root": os.getcwd()}
     digest = hashlib.sha256(Path(sys.argv[0]).read_bytes()).hexdigest()
     return execute(job, Path.cwd(), folder, digest)

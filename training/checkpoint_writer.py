@@ -25,8 +25,9 @@ from training.checkpoints import Checkpoint, prune, publish, seal, stage
 from training.errors import NoRoom, NotFinite
 from training.events import free_bytes
 
-# Config, tokenizer, manifest and the file system's own: what a checkpoint takes beside its tensors.
-SMALL_FILES_BYTES = 24 << 20
+# Config, tokenizer, manifest and the file system's own: what a checkpoint takes beside its tensors, until one was written.
+SMALL_FILES_BYTES = 48 << 20
+SMALL_FILES_MARGIN = 1.5
 # Share of the memory that is available which a copy may take, and up to which it is page-locked for a GPU.
 COPY_SHARE, PINNED_SHARE = 0.6, 0.25
 
@@ -122,6 +123,7 @@ class CheckpointWriter:
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
         self._size = 0
+        self._small = SMALL_FILES_BYTES
 
     def save(self, capture: Capture) -> None:
         """Take the state as it is now; the checkpoint becomes valid later, or `wait` raises.
@@ -132,12 +134,12 @@ class CheckpointWriter:
         self.wait()
         size = size_of([capture.weights, capture.tensors])
         self._make_room(size, capture.best_step)
-        if size > COPY_SHARE * (available_memory() + self._size):
+        held, self._size = self._size, size
+        if size > COPY_SHARE * (available_memory() + held):
             self._copy.drop()
             self._write(capture, begun, None)
             self.wait()
             return
-        self._size = size
         capture.weights, capture.tensors = self._copy.take([capture.weights, capture.tensors])
         stall_s = time.monotonic() - begun
         self._thread = threading.Thread(target=self._write, args=(capture, begun, stall_s), name="checkpoint")
@@ -161,7 +163,7 @@ class CheckpointWriter:
             self._size = 0
 
     def _make_room(self, size: int, best_step: int | None) -> None:
-        needed = size + SMALL_FILES_BYTES
+        needed = size + self._small
         self.folder.mkdir(parents=True, exist_ok=True)
         if free_bytes(self.folder) < needed:
             # Older ones than the two that must stay are worth less than the next one.
@@ -180,6 +182,7 @@ class CheckpointWriter:
             for name, text in capture.texts.items():
                 (staged / name).write_text(text, encoding="utf-8")
             size = seal(staged, capture.step)
+            self._small = max(1 << 20, int((size - self._size) * SMALL_FILES_MARGIN))
             checkpoint = publish(staged, capture.step)
             prune(self.folder, self.keep, capture.best_step)
         except Exception as error:  # noqa: BLE001 - it goes to the training thread, whatever it is
@@ -192,7 +195,7 @@ class CheckpointWriter:
 
     def _told(self, step: int, staged: Path | None, error: Exception) -> Exception:
         """Clean up after a failure; a full disk is told as what it is, whatever the library made of it."""
-        needed, free = self._size + SMALL_FILES_BYTES, free_bytes(self.folder)
+        needed, free = self._size + self._small, free_bytes(self.folder)
         if staged is not None:
             shutil.rmtree(staged, ignore_errors=True)
         if not isinstance(error, NoRoom | NotFinite) and _is_full(error, free):

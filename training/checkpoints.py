@@ -23,12 +23,14 @@ from typing import Any, Literal, cast
 MANIFEST = "manifest.json"
 STATE = "hemma_state.json"
 # Of the Trainer, and of the source workflow; anything else is ignored, with a word (C25).
-_NAME = re.compile(r"(?:checkpoint-|step)(\d{1,12})")
+_NAME = re.compile(r"(?:checkpoint-|step)([0-9]{1,12})")
 _STAGED, _REPLACED = ".staged-", ".replaced-"
 _BLOCK = 4 << 20
 _MIN_KEPT = 2
 
-Kind = Literal["no-manifest", "manifest-broken", "missing", "empty", "truncated", "grown", "changed", "unknown-name"]
+Kind = Literal[
+    "no-manifest", "manifest-broken", "missing", "empty", "truncated", "grown", "changed", "unreadable", "unknown-name"
+]
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,10 @@ def damage_of(path: Path, *, is_deep: bool = True) -> list[Damage]:
     found = [damage for name, facts in files.items() if (damage := _wrong_size(path, name, int(facts["size"])))]
     if found or not is_deep:
         return found
-    digests = hashed(path, list(files))
+    try:
+        digests = hashed(path, list(files))
+    except OSError as error:  # a disk that cannot give the bytes back has lost them
+        return [Damage(path, "unreadable", str(error))]
     wrong = [name for name, facts in files.items() if digests[name] != facts["digest"]]
     return [Damage(path, "changed", f"{name} has other bytes than were written") for name in wrong]
 

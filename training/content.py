@@ -16,7 +16,9 @@ from typing import Any
 from manifests.evidence import Hashes
 
 # What of a job is not its config: who asks, when, from which commit, and how often it may be tried.
-_NOT_CONFIG = frozenset({"run_id", "root", "commit", "who", "manifest", "task", "references", "until", "resume"})
+_NOT_CONFIG = frozenset(
+    {"run_id", "root", "commit", "who", "manifest", "task", "references", "until", "resume", "is_mapping_found"}
+)
 
 
 def hashes(job: dict[str, Any], root: Path, payload_digest: str) -> Hashes:
@@ -32,6 +34,9 @@ def hashes(job: dict[str, Any], root: Path, payload_digest: str) -> Hashes:
 def config(job: dict[str, Any]) -> str:
     """The digest of what the request says: the same for the same settings, whatever their order."""
     said = {key: value for key, value in job.items() if key not in _NOT_CONFIG}
+    if job.get("is_mapping_found"):
+        # Found by the audit from the dataset, which has a digest of its own; no setting that a person made.
+        said["dataset"] = {**said["dataset"], "mapping": {}}
     return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

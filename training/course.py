@@ -47,6 +47,8 @@ class Course:
         self.job, self.root, self.folder, self.payload_digest = job, root, folder, payload_digest
         self.run_id = str(job["run_id"])
         self.is_stopping = False
+        self.is_frozen = False
+        self.was_corrected = False
         self.survey: dict[str, Any] | None = None
         self.first_metric: dict[str, Any] | None = None
         self.alerts: list[dict[str, Any]] = []
@@ -56,6 +58,11 @@ class Course:
         write_json(str(folder / "job.json"), job)
         self.events = EventLog(folder / "events.jsonl")
         self.evidence: list[Evidence] = []
+
+    @property
+    def state_folder(self) -> Path:
+        """Hemma's folder on this host, above all runs: <state>/runs/<run>/training is ours."""
+        return self.folder.parent.parent.parent
 
     @property
     def accepts(self) -> tuple[str, ...]:
@@ -159,9 +166,10 @@ def _evidence_in(folder: Path, stage: Stage) -> Evidence | None:
 
 
 def earlier_runs(job: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Run directories beside ours of the same request (name and root), newest first; the one to resume before all."""
+    """Folders of earlier runs of the same request (name and root), newest first; the one to resume before all."""
     found: list[Path] = []
-    for each in sorted(folder.parent.iterdir(), reverse=True):
+    for run in sorted(folder.parent.parent.iterdir(), reverse=True):
+        each = run / folder.name
         if each == folder or not (each / "job.json").is_file():
             continue
         try:
@@ -171,7 +179,7 @@ def earlier_runs(job: Mapping[str, Any], folder: Path) -> list[Path]:
         if (other.get("name"), other.get("root")) == (job["name"], job["root"]):
             found.append(each)
     resumed = job.get("resume")
-    return sorted(found, key=lambda each: each.name != resumed)
+    return sorted(found, key=lambda each: each.parent.name != resumed)
 
 
 def check(name: str, held: bool, fact: str) -> Check:

@@ -89,6 +89,9 @@ def _run(course: Course, stage: Stage) -> Found:
     if course.is_stopping:
         raise Stop("stopped", f"stopped before {stage}", f"hemma train --resume {course.run_id} MANIFEST")
     verdict = evaluate(stage, course.evidence, course.hashes(), accepts=course.accepts)
+    if not verdict.allowed and course.was_corrected:
+        _prove_again(course, stage)
+        verdict = evaluate(stage, course.evidence, course.hashes(), accepts=course.accepts)
     if not verdict.allowed:
         fact = "; ".join(reason.fact for reason in verdict.reasons)
         raise Stop("gate_closed", f"the gate of {stage} is closed: {fact}", "; ".join(verdict.next_steps))
@@ -101,9 +104,9 @@ def _run(course: Course, stage: Stage) -> Found:
     return found
 
 
-def _prove_again(course: Course) -> None:
-    """After a correction of the config: every stage before the job whose evidence saw the old one, once more."""
-    for stage in STAGES[: STAGES.index("job")]:
+def _prove_again(course: Course, before: Stage = "job") -> None:
+    """After a correction of the config: every stage before this one whose evidence saw the old one, once more."""
+    for stage in STAGES[: STAGES.index(before)]:
         if not course.is_proven(stage):
             course.record(stage, WORK[stage](course))
 
@@ -120,7 +123,7 @@ class _only_one:  # noqa: N801 - read as a word after `with`
 
     def __init__(self, course: Course) -> None:
         self._course = course
-        self._path = course.folder.parent.parent / "training"
+        self._path = course.state_folder / "training"
         self._handle = -1
 
     def __enter__(self) -> None:

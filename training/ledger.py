@@ -19,8 +19,10 @@ from lanes.budget import settle as settled
 
 class _Course(Protocol):
     job: dict[str, Any]
-    folder: Path
     root: Path
+
+    @property
+    def state_folder(self) -> Path: ...
 
 
 class Ledger:
@@ -34,7 +36,7 @@ class Ledger:
         """The ledger beside the run folders; one request is a name in a repository, over all of its runs."""
         spec = course.job["resources"]
         cap = Amount(round(spec["max_cost"] * MICROS), round(spec["max_gpu_hours"] * SECONDS_PER_HOUR))
-        return cls(course.folder.parent.parent / "ledger.jsonl", f"{course.root}:{course.job['name']}", cap)
+        return cls(course.state_folder / "ledger.jsonl", f"{course.root}:{course.job['name']}", cap)
 
     def reserve(self, attempt: str, amount: Amount | None) -> str | None:
         """Reserve for an attempt; returns why not, or None when it is reserved and on disk."""

@@ -36,21 +36,18 @@ from training.persist import (
 )
 
 TRIES = 3
-_SSH = (
-    "ssh",
-    "-o",
-    "BatchMode=yes",
-    "-o",
-    "StrictHostKeyChecking=yes",
-    "-o",
-    "ConnectTimeout=15",
-    "-o",
-    "ServerAliveInterval=15",
-)
+_OPTIONS = ("BatchMode=yes", "StrictHostKeyChecking=yes", "ConnectTimeout=15", "ServerAliveInterval=15")
+_SSH = ("ssh", *(word for option in _OPTIONS for word in ("-o", option)))
 _DESTINATION = re.compile(r"(?P<host>[A-Za-z0-9_](?:[A-Za-z0-9_.@-]*[A-Za-z0-9])?):(?P<folder>[^\s].*)", re.DOTALL)
-_READ = 'set -eu; LC_ALL=C; export LC_ALL; umask 022; IFS= read -r d; IFS= read -r n; case "$d" in "~") d=$HOME;; "~/"*) d=$HOME/${d#"~/"};; esac; '
+_READ = (
+    "set -eu; LC_ALL=C; export LC_ALL; umask 022; IFS= read -r d; IFS= read -r n; "
+    'case "$d" in "~") d=$HOME;; "~/"*) d=$HOME/${d#"~/"};; esac; '
+)
 _HASH = "h=sha256sum; command -v sha256sum >/dev/null 2>&1 || h='shasum -a 256'; "
-RESOLVE = _READ + 'mkdir -p -- "$d"; cd -- "$d"; test -w .; command -v tar >/dev/null; pwd; df -Pk . | tail -n 1'
+RESOLVE = (
+    _READ
+    + 'mkdir -p -- "$d"; cd -- "$d"; test -w .; command -v tar >/dev/null; echo hemma-ready; pwd; df -Pk . | tail -n 1'
+)
 LIST = _READ + _HASH + 'cd -- "$d"; test -d "$n" || exit 44; cd -- "$n"; find . -type f -exec $h {} +'
 STAGE = _READ + 'cd -- "$d"; mkdir -p -- "$n"; cd -- "$n"; tar -xf -; sync'
 SHOW = _READ + 'cd -- "$d"; test ! -e "$n"; mv -- ".$n.staged" "$n"; sync'
@@ -76,7 +73,8 @@ class Host:
     def resolve(self) -> Facts:
         """Where it is over there, and how much room there is. Raises DestinationRefused with what ssh said."""
         said = self._run(RESOLVE, self._last) or ""
-        place, _, disk = said.strip().rpartition("\n")
+        # What its start-up files print comes before that word.
+        place, _, disk = said.rpartition("hemma-ready\n")[2].strip().rpartition("\n")
         free = disk.split()[3] if len(disk.split()) > 3 else ""
         return {**self._facts(place), "free_bytes": int(free) * 1024 if free.isdigit() else None}
 
@@ -126,13 +124,13 @@ class Host:
     def _send(self, folder: Path, listing: Listing, on_progress: Progress | None) -> None:
         """Send until all is there as listed; a cut link costs the file it was in."""
         staged, trouble = f".{self._last}.staged", DestinationRefused("what arrived is not what was sent")
+        manifest = manifest_bytes(listing, self._name)
         for _ in range(TRIES):
             there = self._list(staged, listing) or {}
             if any(name not in listing for name in there):
                 self._run(CLEAN, self._last)
                 there = {}
             missing = [name for name in listing if there.get(name) != listing[name]]
-            manifest = manifest_bytes(listing, self._name)
             try:
                 self._run(
                     STAGE, staged, lambda out, names=missing: write_tar(out, folder, names, manifest, on_progress)

@@ -132,7 +132,7 @@ def _precision_facts(found: Any) -> dict[str, Any]:
         "profile": found.profile,
         "dtype": found.dtype,
         "attention": found.attention,
-        "arguments": found.trainer_arguments(),
+        "arguments": found.trainer_arguments,
         "reasons": [f"{reason.rule}: {reason.fact}" for reason in found.reasons],
     }
 

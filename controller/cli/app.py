@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from controller.cli import commit, config, files, hooks, host, init, lane, notebook, run_help, runs, sync, where
+from controller.cli import commit, config, files, hooks, host, init, lane, notebook, run_help, runs, sync, train, where
 from controller.reports import console, surprise
 from manifests.errors import HemmaError
 
@@ -75,7 +75,7 @@ def _run(arguments: list[str]) -> int:
 
 def _assemble() -> None:
     app.command("run")(run_help.command())
-    for verbs in (runs, sync, lane, where, files, commit, notebook, hooks):
+    for verbs in (runs, sync, lane, where, files, commit, notebook, hooks, train):
         verbs.register(app)
     app.command("init")(init.init)
     app.command("config")(config.config)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import threading
+import webbrowser
 from typing import Annotated, Any
 
 import typer
@@ -27,7 +30,7 @@ Run = Annotated[str, typer.Argument(metavar="RUN", help="Its id, the beginning o
 
 def register(app: typer.Typer) -> None:
     """Add these verbs to the command line."""
-    for verb in (train, gates, watch):
+    for verb in (train, gates, watch, dashboard):
         app.command(verb.__name__)(verb)
 
 
@@ -126,6 +129,28 @@ def gates(run: Run = "last", *, host: OnHost = None, as_json: AsJson = False) ->
     if found["stopped"]:
         console.line(console.err(), "failed", f"{found['stopped']['reason']}: {found['stopped']['message']}")
         console.line(console.err(), "do", found["stopped"]["remedy"])
+
+
+def dashboard(
+    run: Run = "last",
+    *,
+    port: Annotated[int, typer.Option("--port", help="The port here; 0 takes a free one.")] = 0,
+    is_shown: Annotated[bool, typer.Option("--open/--no-open", help="Open it in the browser.")] = True,
+    host: OnHost = None,
+) -> None:
+    """Open the host's trackio dashboard of a run in the local browser.
+
+    Through an SSH tunnel; the host serves it to itself only. Ctrl-C ends it. Example: hemma dashboard last
+    """
+    from controller.flows.dashboard import served
+
+    with served(settings_for(host), run, local_port=port) as url:
+        sys.stdout.write(f"{url}\n")
+        sys.stdout.flush()
+        if is_shown and sys.stdout.isatty():
+            webbrowser.open(url)
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
 
 
 def _fact(row: dict[str, Any], run_id: str) -> str:

@@ -41,10 +41,11 @@ def served(settings: dict[str, Any], run: str, *, local_port: int = 0) -> Genera
 
 
 def _job(settings: dict[str, Any], run: str) -> tuple[dict[str, Any], str]:
-    found = train.files_of(settings, run, "job.json")
-    if found["job.json"] is None:
+    name = f"{train.FOLDER}/job.json"
+    found = train.files_of(settings, run, name)
+    if found[name] is None:
         raise HemmaError(f"run {found['run_id']} is no training run", remedy="hemma ps --all", code="no-training-run")
-    return json.loads(found["job.json"]), found["folder"]
+    return json.loads(found[name]), f"{found['folder']}/{train.FOLDER}"
 
 
 class _Server:

@@ -23,9 +23,11 @@ from manifests.evidence import Evidence, Hashes
 from manifests.train import TrainManifest, parse
 from remote.host import Host
 from remote.payload import payload_zip
+from remote.session import HostRefused
 
 Event = dict[str, Any]
-INDEX = "evidence/index.json"
+FOLDER = "training"
+INDEX = f"{FOLDER}/evidence/index.json"
 
 
 class RunStopped(HemmaError):
@@ -39,9 +41,9 @@ def manifest_on_host(settings: dict[str, Any], path: str) -> tuple[TrainManifest
     name = host_path(settings, path)
     try:
         reply = Host(settings["host"]).request("file-read", path=name)
-    except HemmaError as error:
+    except HostRefused as error:
         if error.code != "file-missing":
-            raise
+            raise run_flow.judged(error) from None
         raise UsageError(
             f"{name} is not in the host's clone, which is the one that counts",
             remedy=f"hemma put {name}   (a whole example: hemma train --example)",

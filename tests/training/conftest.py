@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +51,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def one_thread() -> Iterator[None]:
+def one_thread() -> None:
     """One torch thread: sums in one order, so that two runs can be compared bit by bit."""
     if HAS_TRAIN:
         import torch
 
         torch.set_num_threads(1)
         torch.use_deterministic_algorithms(mode=True)
-    yield

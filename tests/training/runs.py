@@ -61,7 +61,9 @@ def train_here(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     monitor.listen()
     checkpoint = _resume_from(job, folder, monitor, None)
     sets: dict[str, Any] = (
-        {"train": ArraySource(1), "eval": ArraySource(2)} if job["method"] == "causal-lm" else datasets_of(job["method"])
+        {"train": ArraySource(1), "eval": ArraySource(2)}
+        if job["method"] == "causal-lm"
+        else datasets_of(job["method"])
     )
     trainer = _module(job).build(job, folder, cpu(), sets)
     result = _module(job).train(trainer, job, monitor, folder, resume_from=checkpoint)
@@ -122,7 +124,12 @@ def end_of(folder: Path) -> dict[str, Any]:
     newest = max((folder / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     weights = {path.name: _sha(path) for path in sorted(newest.glob("*.safetensors"))}
     optimizer = torch.load(newest / "optimizer.pt", weights_only=True)
-    return {"checkpoint": newest.name, "weights": weights, "optimizer": _digest(optimizer), "metrics": metrics_of(folder)}
+    return {
+        "checkpoint": newest.name,
+        "weights": weights,
+        "optimizer": _digest(optimizer),
+        "metrics": metrics_of(folder),
+    }
 
 
 def metrics_of(folder: Path) -> list[dict[str, Any]]:
@@ -154,5 +161,3 @@ def _digest(tree: Any) -> str:
     if isinstance(tree, list | tuple):
         return hashlib.sha256("".join(map(_digest, tree)).encode()).hexdigest()
     return repr(tree)
-
-

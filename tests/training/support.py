@@ -9,7 +9,8 @@ from typing import Any
 
 from lanes.precision import Host, PrecisionPlan, plan
 
-WORDS = "the a cat dog bird sees hears likes red blue small big house tree river and then because it was not".split()
+SAID = "the a cat dog bird sees hears likes red blue small big house tree river and then because it was not"
+WORDS = tuple(SAID.split())
 TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"

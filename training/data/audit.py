@@ -12,6 +12,7 @@ import itertools
 import json
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,17 +68,26 @@ def audit(
     begun, root = time.monotonic(), Path(job["root"])
     request = _request(job, tokenizer)
     source, eval_source = open_source(request.dataset, root), open_eval_source(request.dataset, root)
+    sources = [each for each in (source, eval_source) if each is not None]
+    with ThreadPoolExecutor(1) as beside:
+        digests = beside.submit(lambda: [each.digest() for each in sources])  # hashing leaves the interpreter free
+        found = _passes(request, source, eval_source, on_progress)
+    facts = _facts(request, found)
+    checks = (*_format_checks(request, found), *judge_content(facts, request.thresholds, request.accepts))
+    result = _result(job, request, found, facts, checks)
+    result["sources"] = [_of_source(*each) for each in zip(sources, digests.result(), strict=True)]
+    result["seconds"] = round(time.monotonic() - begun, 3)
+    _write(folder, result)
+    return result
+
+
+def _passes(request: _Request, source: Source, eval_source: Source | None, on_progress: OnProgress | None) -> _Found:
     found = _pass(request, _first_kinds(source), source, eval_source, on_progress)
     kinds = found.train.scan.kinds()
     if _plan(request, kinds) != (found.verdict, found.is_chat):
         # The first rows were not like the rest: what was rendered by them says nothing.
         found = _pass(request, kinds, source, eval_source, on_progress)
-    facts = _facts(request, found)
-    checks = (*_format_checks(request, found), *judge_content(facts, request.thresholds, request.accepts))
-    result = _result(job, request, found, facts, checks, source, eval_source)
-    result["seconds"] = round(time.monotonic() - begun, 3)
-    _write(folder, result)
-    return result
+    return found
 
 
 def _request(job: Mapping[str, Any], tokenizer: Any) -> _Request:
@@ -193,8 +203,6 @@ def _result(
     found: _Found,
     facts: ContentFacts,
     checks: tuple[ContentCheck, ...],
-    source: Source,
-    eval_source: Source | None,
 ) -> dict[str, Any]:
     verdict, train = found.verdict, found.train
     copies = duplicates(train.found)
@@ -212,7 +220,6 @@ def _result(
         "sequence_length": job["sequence_length"],
         "packing": request.rule.packing,
         "splits": {"train": facts.train_rows, "eval": facts.eval_rows},
-        "sources": [_of_source(each) for each in (source, eval_source) if each is not None],
         "columns": [column.as_dict(train.scan.rows) for column in train.scan.columns.values()],
         "samples": [shown(row) for row in train.samples],
         "rendered_samples": [shown(row) for row in train.kept[:3]],
@@ -224,13 +231,13 @@ def _result(
     }
 
 
-def _of_source(source: Source) -> dict[str, Any]:
+def _of_source(source: Source, digest: str) -> dict[str, Any]:
     return {
         "name": source.name,
         "format": source.format,
         "split": source.split,
         "splits": list(source.splits),
-        "digest": source.digest(),
+        "digest": digest,
         "files": source.report(),
         "unreadable": dict(source.faults.counts),
         "first_unreadable": source.faults.first,

@@ -15,7 +15,7 @@ from lanes.token_loss import LengthRule, fate_of
 from training.data.readers import Row
 from training.data.scanning import Histogram, Scan
 from training.data.sources import Place, Source
-from training.data.splitting import Fingerprints, fingerprint
+from training.data.splitting import SPACE, Fingerprints, fingerprint
 from training.data.tokens import RowTokens, TokenCounter
 
 OnProgress = Callable[[int, "int | None", str], None]
@@ -39,6 +39,9 @@ class Rendering:
         first = verdict.shape[0] if verdict.shape else ""
         kind = self._made[first].kind(kinds) if first in self._made else kinds.get(first)
         self.is_chat = kind != "text"
+        self.is_paired = "chosen" in self.shape and "rejected" in self.shape
+        # Whether the shape's columns, in its order, are all that a rendered row has.
+        self.is_exact = not self._made or tuple(self._made) == self.shape
 
     def __call__(self, row: Row) -> Row:
         """The target columns of a row; those of a mapping, or the shape's own."""
@@ -59,6 +62,7 @@ class RowAudit:
         self.samples: list[Row] = []
         self.longest: list[tuple[int, str]] = []
         self._kept: list[tuple[int, int, Row]] = []
+        self._worst_kept = -SPACE
         self._batch: list[tuple[str, Row]] = []
         self._batch_characters = 0
 
@@ -73,7 +77,8 @@ class RowAudit:
                     self._look_at(source, at, row, self._rendering)
             if on_progress and not self.scan.rows % 2048:
                 on_progress(self.scan.rows, None, f"{source.split} rows")
-        self._count_tokens()
+        if self._counter is not None and self._batch:
+            self._count_tokens(self._counter)
         self.counts["unreadable"] = source.faults.total
         if source.faults.first:
             self.examples["unreadable-rows"] = source.faults.first[0]
@@ -90,9 +95,9 @@ class RowAudit:
 
     def _look_at(self, source: Source, at: Place, row: Row, rendering: Rendering) -> None:
         made = rendering(row)
-        values = [made.get(name) for name in rendering.shape]
+        values = list(made.values()) if rendering.is_exact else [made.get(name) for name in rendering.shape]
         fault = None
-        if rendering.is_chat or not all(isinstance(value, str) for value in values):
+        if rendering.is_chat or set(map(type, values)) != {str}:
             fault = row_fault(made, rendering.shape, is_chat=rendering.is_chat)
         try:
             mark = fingerprint(values, self._seed) if fault is None else 0
@@ -101,21 +106,22 @@ class RowAudit:
         if fault is not None:
             self._count("invalid", "invalid-rows", source, at, fault)
             return
-        size = sum(len(value) for value in values if isinstance(value, str))
         self.found.add(mark)
-        if size < KEPT_CHARACTERS:
+        if -mark > self._worst_kept:
             self._keep(mark, made)
         self._look_at_content(source, at, made, rendering)
-        if self._counter is None:
-            return
+        if self._counter is not None:
+            self._queue(self._counter, source.place(at), row, made)
+
+    def _queue(self, counter: TokenCounter, place: str, row: Row, made: Row) -> None:
         options = {name: row[name] for name in ("tools", "chat_template_kwargs") if row.get(name)}
-        self._batch.append((source.place(at), {**options, **made}))
-        self._batch_characters += size
+        self._batch.append((place, {**options, **made}))
+        self._batch_characters += sum(len(value) for value in made.values() if isinstance(value, str))
         if len(self._batch) >= BATCH_ROWS or self._batch_characters > BATCH_CHARACTERS:
-            self._count_tokens()
+            self._count_tokens(counter)
 
     def _look_at_content(self, source: Source, at: Place, made: Row, rendering: Rendering) -> None:
-        if "chosen" in made and "rejected" in made:
+        if rendering.is_paired:
             self.counts["pairs"] += 1
             if made["chosen"] == made["rejected"]:
                 self._count("equal", "equal-pairs", source, at, "chosen equals rejected")
@@ -154,11 +160,10 @@ class RowAudit:
         if hard is not None:
             self._count("odd", "turns", source, at, hard)
 
-    def _count_tokens(self) -> None:
-        if self._counter is not None and self._batch:
-            rows = self._counter.count([row for _, row in self._batch])
-            for (place, made), tokens in zip(self._batch, rows, strict=True):
-                self._count_row(place, made, tokens)
+    def _count_tokens(self, counter: TokenCounter) -> None:
+        rows = counter.count([row for _, row in self._batch])
+        for (place, made), tokens in zip(self._batch, rows, strict=True):
+            self._count_row(place, made, tokens)
         self._batch, self._batch_characters = [], 0
 
     def _count_row(self, place: str, made: Row, tokens: RowTokens) -> None:
@@ -190,10 +195,15 @@ class RowAudit:
             heapq.heapreplace(self.longest, entry)
 
     def _keep(self, mark: int, made: Row) -> None:
+        if sum(len(value) for value in made.values() if isinstance(value, str)) > KEPT_CHARACTERS:
+            return
+        entry = (-mark, self.found.rows, made)
         if len(self._kept) < KEPT_ROWS:
-            heapq.heappush(self._kept, (-mark, self.scan.rows, made))
-        elif -mark > self._kept[0][0]:
-            heapq.heapreplace(self._kept, (-mark, self.scan.rows, made))
+            heapq.heappush(self._kept, entry)
+        else:
+            heapq.heapreplace(self._kept, entry)
+        if len(self._kept) == KEPT_ROWS:
+            self._worst_kept = self._kept[0][0]
 
     def _count(self, name: str, check: str, source: Source, at: Place, fact: str) -> None:
         self.counts[name] += 1

@@ -121,24 +121,35 @@ class ColumnScan:
 
     def add(self, values: list[Any]) -> None:
         """Count some rows' values: all at once where they are texts, as nearly all are."""
-        if set(map(type, values)) == {str}:
+        types = set(map(type, values))
+        if types == {str}:
             self._add_texts(values)
+            return
+        if types <= {int, float} and types:
+            self._add_numbers(values)
             return
         for value in values:
             if isinstance(value, str):
                 self._add_texts([value])
+            elif isinstance(value, int | float) and not isinstance(value, bool):
+                self._add_numbers([value])
             else:
                 self._add_other(value)
 
     def _add_other(self, value: Any) -> None:
         kind = kind_of(value)
         self.kinds[kind] += 1
-        if kind in {"number", "flag"}:
-            self._low, self._high = min(self._low, value), max(self._high, value)
+        if kind == "flag":
             self._count_classes([repr(value)])
         elif isinstance(value, list | tuple):
             self.sizes.add(len(value))
             self.classes = None
+
+    def _add_numbers(self, numbers: list[float]) -> None:
+        self.kinds["number"] += len(numbers)
+        self._low, self._high = min(self._low, *numbers), max(self._high, *numbers)
+        if self.classes is not None:
+            self._count_classes(list(map(repr, numbers)))
 
     def _add_texts(self, texts: list[str]) -> None:
         self.kinds["text"] += len(texts)

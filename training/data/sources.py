@@ -89,6 +89,7 @@ class Source:
     root: Path
     stream: Callable[[], Iterator[Row]] | None = None
     splits: tuple[str, ...] = ()
+    buffer_bytes: int = readers.BUFFER_BYTES
     faults: Faults = field(default_factory=Faults)
     counts: dict[str, int] = field(default_factory=dict[str, int])
 
@@ -101,7 +102,7 @@ class Source:
         read = self._reader()
         for index, path in enumerate(self.files):
             count = 0
-            for number, row in read(path, self._reporter(index)):
+            for number, row in read(path, self._reporter(index), self.buffer_bytes):
                 count += 1
                 yield (index, number), row
             self.counts[self._shown(path)] = count

@@ -110,5 +110,8 @@ def _apply(course: Course, history: History, change: Correction) -> None:
             f"{history.phase}_scope_change", f"the fix would change the request: {fact}", change.why, needs_person=True
         )
     course.change(proposed)
+    course.was_corrected = True
+    # The arguments are others now: what was found of the old ones is not asked again.
+    course.survey = None
     history.tried.append(dict(change.changes))
     history.rung = max(history.rung, change.rung)

@@ -19,8 +19,11 @@ BASELINE = ("method", "model", "dataset", "sequence_length", "packing", "lora", 
 def intake(course: Course) -> Found:
     """Freeze the baseline, resolve the destination, and look at model, tokenizer and arguments (S1-R08, S4-R01, S11-R21)."""
     job = course.job
-    course.event("research", sources=len(job.get("references") or []), references=job.get("references") or [])
-    course.event("baseline", hashes=course.hashes().as_dict(), **{name: job.get(name) for name in BASELINE})
+    if not course.is_frozen:
+        course.is_frozen = True
+        references = job.get("references") or []
+        course.event("research", sources=len(references), references=references)
+        course.event("baseline", hashes=course.hashes().as_dict(), **{name: job.get(name) for name in BASELINE})
     survey = surveyed(course)
     findings = [each for each in survey["findings"] if each["severity"] == "error"]
     place, fact = destination(job, course.root)

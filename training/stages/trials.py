@@ -38,8 +38,9 @@ def data_audit(course: Course) -> Found:
             needs_person=True,
         )
     audit = end.result
-    if audit.get("mapping"):
-        course.change({**course.job, "dataset": {**course.job["dataset"], "mapping": audit["mapping"]}})
+    if audit.get("mapping") and audit["mapping"] != course.job["dataset"]["mapping"]:
+        dataset = {**course.job["dataset"], "mapping": audit["mapping"]}
+        course.change({**course.job, "dataset": dataset, "is_mapping_found": not course.job["dataset"]["mapping"]})
     checks = tuple(check(each["name"], each["held"], each["fact"]) for each in audit["checks"])
     return Found("passed" if all(each.held for each in checks) else "failed", checks, audit)
 
