@@ -114,11 +114,13 @@ class CheckpointWriter:
         keep: int = 3,
         on_saved: Callable[[Saved], None] | None = None,
         on_failed: Callable[[int, Exception], None] | None = None,
+        memory: Callable[[], int] | None = None,
     ) -> None:
         self.folder = folder
         self.keep = keep
         self.stalls_s: list[float] = []
         self._on_saved, self._on_failed = on_saved, on_failed
+        self._memory = memory or available_memory
         self._copy = HostCopy()
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
@@ -135,7 +137,7 @@ class CheckpointWriter:
         size = size_of([capture.weights, capture.tensors])
         self._make_room(size, capture.best_step)
         held, self._size = self._size, size
-        if size > COPY_SHARE * (available_memory() + held):
+        if size > COPY_SHARE * (self._memory() + held):
             self._copy.drop()
             self._write(capture, begun, None)
             self.wait()

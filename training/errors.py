@@ -26,7 +26,7 @@ class NoRoom(TrainingError):
 
     def __init__(self, what: str, folder: str, *, needed_bytes: int, free_bytes: int) -> None:
         super().__init__(
-            f"{what} needs {needed_bytes} bytes in {folder}, {free_bytes} are free",
+            f"No space left on device: {what} needs {needed_bytes} bytes in {folder}, {free_bytes} are free",
             remedy=f"free {max(needed_bytes - free_bytes, 0)} bytes there (df -h {folder}), then hemma train --resume",
         )
         self.needed_bytes = needed_bytes
@@ -39,7 +39,9 @@ class NotFinite(TrainingError):
     code = "nan-loss"
 
     def __init__(self, where: str, step: int, value: str) -> None:
-        super().__init__(f"{where} is {value} at step {step}", remedy="lower the learning rate (x 0.1) and resume")
+        # "diverged" is what the classifier of failures knows it by (lanes/failures.py).
+        fact = f"training diverged: {where} is {value} at step {step}"
+        super().__init__(fact, remedy="lower the learning rate (x 0.1) and resume")
         self.where = where
         self.step = step
 

@@ -53,6 +53,8 @@ STAGE = _READ + 'cd -- "$d"; mkdir -p -- "$n"; cd -- "$n"; tar -xf -; sync'
 SHOW = _READ + 'cd -- "$d"; test ! -e "$n"; mv -- ".$n.staged" "$n"; sync'
 CLEAN = _READ + 'cd -- "$d"; rm -rf -- ".$n.staged"'
 NOT_THERE = 44
+_IS_FULL = re.compile(r"No space left|quota exceeded", re.IGNORECASE)
+_SAYS_WHY = re.compile(r"No space left|quota exceeded|denied|refused|not found|Read-only|timed out", re.IGNORECASE)
 
 
 class Host:
@@ -137,7 +139,7 @@ class Host:
                 )
             except DestinationRefused as error:
                 trouble = error
-                if re.search(r"No space left|quota exceeded", error.message, re.IGNORECASE):
+                if _IS_FULL.search(error.message):
                     raise self._full(listing) from error
             if self._list(staged, listing) == listing:
                 return
@@ -178,9 +180,8 @@ class Host:
             if running.returncode == NOT_THERE and may_be_missing:
                 return None
             if running.returncode:
-                said = _whole(err).strip().splitlines() or [f"it ended with code {running.returncode}"]
                 raise DestinationRefused(
-                    f"{self._host}:{self._folder}: {said[-1]}",
+                    f"{self._host}:{self._folder}: {_cause(_whole(err), running.returncode)}",
                     remedy=f"ssh {self._host} true",
                     code="destination-unreachable",
                 )
@@ -196,6 +197,12 @@ def _feed(running: subprocess.Popen[bytes], head: bytes, feed: Callable[[IO[byte
             feed(running.stdin)
     with contextlib.suppress(BrokenPipeError):
         running.stdin.close()
+
+
+def _cause(complaint: str, code: int) -> str:
+    """The line that says why; tar's last one only says that there was one before."""
+    lines = complaint.strip().splitlines() or [f"it ended with code {code}"]
+    return next((line for line in lines if _SAYS_WHY.search(line)), lines[-1])
 
 
 def _whole(file: IO[bytes]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,10 +87,11 @@ class Hub:
             return Held(str(entry.lfs.sha256), int(entry.lfs.size))
         if int(entry.size) != wanted.size:
             return Held("", int(entry.size))
-        path = _asked(
-            lambda: api.hf_hub_download(self._id, entry.path, revision=revision, force_download=True), what=entry.path
-        )
-        return Held(hashlib.sha256(Path(path).read_bytes()).hexdigest(), int(entry.size))
+        with tempfile.TemporaryDirectory() as folder:  # not the cache: what was pushed from here may be in it
+            path = _asked(
+                lambda: api.hf_hub_download(self._id, entry.path, revision=revision, local_dir=folder), what=entry.path
+            )
+            return Held(hashlib.sha256(Path(path).read_bytes()).hexdigest(), int(entry.size))
 
     def _facts(self, api: Any, revision: str | None) -> dict[str, str]:
         place = f"{str(api.endpoint).rstrip('/')}/{self._id}"

@@ -2,25 +2,57 @@
 
 from __future__ import annotations
 
+import importlib
 import traceback
-from importlib import metadata
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from controller.cli import commit, config, files, hooks, host, init, lane, notebook, run_help, runs, sync, train, where
 from controller.reports import console, surprise
 from manifests.errors import HemmaError
 
 EXIT_INTERRUPTED = 130
 
-app = typer.Typer(
-    name="hemma",
-    help="Work on the authoritative GPU host as if it were local.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+# Where each verb lives: one verb loads one module, and the rest of the command line stays on the disk.
+MODULES: dict[str, tuple[str, ...]] = {
+    "run_help": ("run",),
+    "runs": ("ps", "logs", "attach", "wait", "stop", "prune"),
+    "sync": ("status", "sync"),
+    "lane": ("lane",),
+    "where": ("where",),
+    "files": ("edit", "put", "get", "apply"),
+    "commit": ("commit", "push"),
+    "notebook": ("notebook",),
+    "hooks": ("hooks", "hook"),
+    "train": ("train", "gates", "watch", "dashboard"),
+    "init": ("init",),
+    "config": ("config",),
+    "host": ("host",),
+}
+
+
+def application(words: list[str] | None = None) -> typer.Typer:
+    """The command line: with the one verb that `words` begin with, or whole when they begin with none (help, completion)."""
+    made = typer.Typer(
+        name="hemma",
+        help="Work on the authoritative GPU host as if it were local.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    made.callback()(options)
+    verb = words[0] if words else ""
+    wanted = [module for module, verbs in MODULES.items() if verb in verbs] or list(MODULES)
+    for module in wanted:
+        importlib.import_module(f"controller.cli.{module}").register(made)
+    return made
+
+
+def __getattr__(name: str) -> Any:
+    """`app`, the whole command line, for those who read its help."""
+    if name == "app":
+        return application()
+    raise AttributeError(name)
 
 
 def main(argv: list[str]) -> int:
@@ -33,7 +65,7 @@ def main(argv: list[str]) -> int:
         # `run` parses its own words, byte for byte; only its help page is made here.
         if rest[:1] == ["run"] and rest[1:] != ["--help"]:
             return _run([*(["--debug"] if debug else []), *rest[1:]])
-        typer.main.get_command(app)(args=rest, prog_name="hemma")
+        typer.main.get_command(application(rest))(args=rest, prog_name="hemma")
     except SystemExit as end:
         return _code(end.code)
     except KeyboardInterrupt:
@@ -51,7 +83,6 @@ def _show_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def options(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=_show_version)
@@ -71,15 +102,6 @@ def _run(arguments: list[str]) -> int:
     from controller.cli import run
 
     return run.main(arguments)
-
-
-def _assemble() -> None:
-    app.command("run")(run_help.command())
-    for verbs in (runs, sync, lane, where, files, commit, notebook, hooks, train):
-        verbs.register(app)
-    app.command("init")(init.init)
-    app.command("config")(config.config)
-    app.add_typer(host.app, name="host")
 
 
 def _leading_debug(argv: list[str]) -> tuple[bool, list[str]]:
@@ -107,10 +129,10 @@ def _surprise(error: Exception, argv: list[str], *, debug: bool) -> int:
 
 
 def _version() -> str:
+    from importlib import metadata
+
     try:
         return metadata.version("hemma")
     except metadata.PackageNotFoundError:
         return "(not installed)"
 
-
-_assemble()

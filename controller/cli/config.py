@@ -12,6 +12,11 @@ from controller.reports import console
 from controller.settings import Resolved, explain, read_files
 
 
+def register(app: typer.Typer) -> None:
+    """Add this verb to the command line."""
+    app.command("config")(config)
+
+
 def config(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Show the settings that hold in this folder.
 

@@ -24,6 +24,11 @@ Name = Annotated[str | None, typer.Argument(help="A host of your config.toml; wi
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+def register(parent: typer.Typer) -> None:
+    """Add these verbs to the command line."""
+    parent.add_typer(app, name="host")
+
+
 @app.command()
 def add(
     name: Annotated[str, typer.Argument(help="What you call it.")],

@@ -15,6 +15,11 @@ from controller.reports import console
 from manifests.errors import UsageError
 
 
+def register(app: typer.Typer) -> None:
+    """Add this verb to the command line."""
+    app.command("init")(init)
+
+
 def init(
     host: Annotated[
         str | None, typer.Option(help="Host of your config.toml, or an ssh alias.", metavar="ALIAS")

@@ -11,6 +11,11 @@ import typer
 from controller.cli.run_options import OPTIONS, Option
 
 
+def register(app: typer.Typer) -> None:
+    """Add the page to the command line."""
+    app.command("run")(command())
+
+
 def command() -> Callable[..., None]:
     """A function that typer can make the page of; it is never called, since `run` does not parse through typer."""
 

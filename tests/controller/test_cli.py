@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import typer
 
 from controller.cli import app as cli
 from controller.cli.run_options import OPTIONS
@@ -104,14 +105,12 @@ def test_a_surprise_leaves_a_redacted_report(
     monkeypatch.setenv("WANDB_API_KEY", "hunter2hunter2")
     monkeypatch.setenv("HOME", str(place))
 
-    @cli.app.command("explode", hidden=True)
-    def explode() -> None:
+    def explode(_: object) -> None:
         raise ZeroDivisionError(f"hunter2hunter2 https://ada:pw@host/x {place}/secret-place")
 
-    try:
-        assert cli.main(["explode"]) == 70
-    finally:
-        cli.app.registered_commands.pop()
+    monkeypatch.setattr("controller.cli.config.config", explode)
+    monkeypatch.setattr("controller.cli.config.register", lambda app: app.command("config")(lambda: explode(None)))
+    assert cli.main(["config"]) == 70
     said = capsys.readouterr().err
     assert said.startswith("failed   internal error: ZeroDivisionError; report: ")
     assert len(said.splitlines()) == 1
@@ -164,3 +163,18 @@ def test_run_has_a_help_page_with_every_option_of_its_parser(capsys: pytest.Capt
     assert cli.main(["run", "--help"]) == 0
     shown = capsys.readouterr().out
     assert [flag for option in OPTIONS for flag in option.flags if flag.startswith("--") and flag not in shown] == []
+
+
+def test_every_verb_is_found_in_the_module_that_the_table_names() -> None:
+    for module, verbs in cli.MODULES.items():
+        alone = typer.main.get_command(cli.application([verbs[0]]))
+        assert isinstance(alone, typer.core.TyperGroup)
+        assert set(alone.commands) == set(verbs), module
+
+
+def test_one_verb_loads_no_other_verbs_module() -> None:
+    code = "import sys; from controller.cli import app; app.main(['status', '--help']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert "controller.cli.sync" in loaded
+    assert [name for name in loaded if name in {"controller.cli.train", "controller.cli.commit", "nbformat"}] == []

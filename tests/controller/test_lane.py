@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from controller.cli import app as cli
-from controller.cli import lane
 from controller.flows import lane as flow
 from controller.flows.work_tree import parse_status
 from tests.support import WEIRD_NAMES
@@ -32,8 +31,6 @@ def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path / "repo")
     for name in ("config", "state", "cache"):
         monkeypatch.setenv(f"HEMMA_{name.upper()}_DIR", str(tmp_path / name))
-    if "lane" not in {command.name for command in cli.app.registered_commands}:
-        lane.register(cli.app)
     return tmp_path / "repo"
 
 

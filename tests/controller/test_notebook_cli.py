@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from controller.cli import app as cli
-from controller.cli import notebook as verb
 from tests.lanes.test_notebooks import notebook, of_text
 
 pytestmark = pytest.mark.req("S18-R03")
@@ -20,9 +19,7 @@ pytestmark = pytest.mark.req("S18-R03")
 
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository with one committed notebook, as the working directory; the verb is known."""
-    if "notebook" not in [group.name for group in cli.app.registered_groups]:
-        verb.register(cli.app)
+    """A repository with one committed notebook, as the working directory."""
     monkeypatch.chdir(tmp_path)
     for name in ("config", "state", "cache"):
         monkeypatch.setenv(f"HEMMA_{name.upper()}_DIR", str(tmp_path / name))

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from lanes.drift import NOTHING_SAID, drift_of
 from manifests.errors import UsageError
 from manifests.settings import NotebookSettings, ProjectSettings, unknown_keys, validated
-
 from tests.lanes.notebook_strategies import notebooks
 
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from lanes.logic_in_cells import logic_gained
 from lanes.notebook_rules import check_thin
-
 from tests.lanes.notebook_strategies import notebooks
 
 

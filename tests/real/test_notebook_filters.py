@@ -27,13 +27,11 @@ from tests.lanes.test_notebooks import notebook, of_text
 
 pytestmark = [pytest.mark.req("S18-R03"), pytest.mark.timeout(180)]
 ROOT = Path(__file__).resolve().parents[2]
-# The CLI in a process of its own, with the verb even where the application does not list it yet.
+# The CLI in a process of its own.
 LAUNCHER = f"""\
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-from controller.cli import app, notebook
-if "notebook" not in [group.name for group in app.app.registered_groups]:
-    notebook.register(app.app)
+from controller.cli import app
 sys.exit(app.main(sys.argv[1:]))
 """
 

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from controller.cli import app as cli
-from controller.cli import lane, where
 from tests.support import WEIRD_NAMES, RepositoryOnHost, make_repository
 
 
@@ -22,10 +21,6 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RepositoryOnHost:
     monkeypatch.chdir(made.path)
     for name in ("config", "state", "cache"):
         monkeypatch.setenv(f"HEMMA_{name.upper()}_DIR", str(tmp_path / name))
-    known = {command.name for command in cli.app.registered_commands}
-    for verb in (lane, where):
-        if verb.__name__.rpartition(".")[2] not in known:
-            verb.register(cli.app)
     return made
 
 

@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.training.test_events import fill, needs_root, small_disk
-from training import checkpoint_writer
 from training.checkpoint_writer import Capture, CheckpointWriter, HostCopy, Saved, is_finite, size_of, tensors_of
 from training.checkpoints import listed, newest_valid, valid_checkpoints
 from training.errors import NoRoom, NotFinite
@@ -36,7 +35,12 @@ def capture(step: int, *, numel: int = 1000, write: Callable[..., None] = write_
         "lr": 0.1,
     }
     tensors = {"optimizer.pt": optimizer, "rng_state.pth": {"cpu": torch.random.get_rng_state()}}
-    fields = {"tensors": tensors, "texts": {"trainer_state.json": "{}"}, "finite": frozenset(weights), **more}
+    fields: dict[str, Any] = {
+        "tensors": tensors,
+        "texts": {"trainer_state.json": "{}"},
+        "finite": frozenset(weights),
+        **more,
+    }
     return Capture(step=step, weights=weights, write_model=write, **fields)
 
 
@@ -88,15 +92,14 @@ def test_tied_weights_stay_one() -> None:
     assert len(list(tensors_of(copied))) == 4
 
 
-def test_without_memory_for_a_copy_it_is_written_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint_writer, "available_memory", lambda: 1000)
+def test_without_memory_for_a_copy_it_is_written_at_once(tmp_path: Path) -> None:
     threads: list[str] = []
 
     def where(folder: Path, weights: dict[str, torch.Tensor]) -> None:
         threads.append(threading.current_thread().name)
         write_model(folder, weights)
 
-    writer = CheckpointWriter(tmp_path)
+    writer = CheckpointWriter(tmp_path, memory=lambda: 1000)
     writer.save(capture(1, write=where))
     assert threads == [threading.main_thread().name]
     assert [each.step for each in valid_checkpoints(tmp_path)] == [1]
