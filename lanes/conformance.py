@@ -7,7 +7,7 @@ What the log of a training run holds, by kind, with the facts that are read here
     reserve         attempt                                      settle          attempt
     submit          job, attempt, hashes, payload_sha256, kind ("full" | "preflight" | ...)
     first-metric    job, step, value                             job-ended       job, outcome ("completed" | ...)
-    alert           level, code, sequence                        analysis        attempt, category, change, alert
+    alert           level, code, sequence                        analysis        attempt, category, change, alert (or alerts)
     evaluated       metric, value, artifact_sha256               persisted       destination, sha256, reread_sha256
     committed       commit                                       links           model, dashboard, ...
     secret-found    where
@@ -195,7 +195,12 @@ def _alerts(log: _Log) -> Iterator[str]:
     if numbers != list(range(len(numbers))):
         yield f"alerts are numbered {numbers}"
     for at, data in log.all("alert"):
-        answers = [place for place, each in log.all("analysis") if each.get("alert") == data.get("sequence")]
+        number = data.get("sequence")
+        answers = [
+            place
+            for place, each in log.all("analysis")
+            if number == each.get("alert") or number in (each.get("alerts") or ())
+        ]
         if data.get("level") == "ERROR" and not any(place > at for place in answers):
             yield f"ERROR {data.get('code')} (alert {data.get('sequence')}) was not analysed"
 

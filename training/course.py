@@ -94,8 +94,14 @@ class Course:
         _say({"kind": "progress", "data": data})
 
     def record(self, stage: Stage, found: Found) -> Evidence:
-        """Keep what a stage found as evidence, bound to the contents as they are now."""
-        evidence = Evidence(
+        """Keep what a stage found as evidence."""
+        evidence = self.made(stage, found)
+        self._keep(evidence)
+        return evidence
+
+    def made(self, stage: Stage, found: Found) -> Evidence:
+        """What a stage found as evidence, bound to the contents as they are now; not kept yet."""
+        return Evidence(
             stage=stage,
             outcome=found.outcome,
             sequence=len(self.evidence),
@@ -106,8 +112,6 @@ class Course:
             created_at=dt.datetime.now(dt.UTC),
             run_id=self.run_id,
         )
-        self._keep(evidence)
-        return evidence
 
     def _keep(self, evidence: Evidence) -> None:
         self.evidence.append(evidence)

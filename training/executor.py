@@ -68,7 +68,7 @@ def execute(job: dict[str, Any], root: Path, folder: Path, payload_digest: str) 
 
 def _through(course: Course) -> int:
     until = course.job.get("until") or STAGES[-1]
-    course.event("started", name=course.job["name"], until=until, commit=course.job.get("commit_id"))
+    course.event("started", name=course.job["name"], until=until, run_id=course.run_id)
     taken = course.take_over(earlier_runs(course.job, course.folder))
     course.prove_again = lambda: _prove_again(course)
     for stage in STAGES:

@@ -164,7 +164,7 @@ def _loop(
     trainer.model.train()
     while trainer.step < trainer.max_steps and stopped is None:
         rate = learning_rate(config, trainer.step, trainer.max_steps)
-        loss, norm = _step(trainer, monitor, scaler, rate)
+        loss, norm = optimizer_step(trainer, monitor, scaler, rate)
         trainer.step += 1
         stopped = monitor.step(trainer.step)
         is_last = trainer.step == trainer.max_steps or stopped is not None
@@ -181,7 +181,7 @@ def _loop(
     return stopped
 
 
-def _step(trainer: NativeTrainer, monitor: Monitor, scaler: Any, rate: float) -> tuple[float, float]:
+def optimizer_step(trainer: NativeTrainer, monitor: Monitor, scaler: Any, rate: float) -> tuple[float, float]:
     """One optimizer step over all micro-batches; returns (mean loss, gradient norm). Raises NotFinite before the update."""
     config = trainer.config
     for group in trainer.optimizer.param_groups:

@@ -52,7 +52,7 @@ def smoke(job: Job, folder: Path) -> dict[str, Any]:
     source, model_used, why = _smoke_model(job, scratch)
     # Trials tell nothing to the run's own logs: theirs lie beside them.
     monitor = Monitor(scratch, method=job["method"])
-    sets = data.tiny(job, scratch, SMOKE_ROWS)
+    sets = data.tiny(job, SMOKE_ROWS)
     overrides = _one_step(job) | {"use_cpu": True, "bf16": False, "fp16": False}
     begun = time.monotonic()
     trainer = _module(job).build(job, scratch, _cpu(), sets, source=source, overrides=overrides)
@@ -89,7 +89,7 @@ def preflight(job: Job, folder: Path) -> dict[str, Any]:
     refuse_findings(job)
     precision = precision_here(job)
     monitor = Monitor(scratch, method=job["method"])
-    sets, longest = data.longest(job, scratch, _rows_per_step(job) * 2)
+    sets, longest = data.longest(job, _rows_per_step(job) * 2)
     module = _module(job)
     _reset_peak()
     first = module.build(job, scratch, precision, sets, overrides=_one_step(job, per_device=None))

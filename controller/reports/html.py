@@ -40,6 +40,7 @@ background:var(--idle-ground);color:var(--soft)}
 .chip.bad{background:var(--bad-ground);color:var(--bad)}
 .good-text{color:var(--good)}.bad-text{color:var(--bad)}
 .wide{overflow-x:auto}
+.name{white-space:nowrap}
 table{border-collapse:collapse;width:100%}
 th{text-align:left;font-weight:600;color:var(--soft);font-size:.8rem}
 th,td{padding:.4rem .75rem .4rem 0;border-bottom:1px solid var(--edge);vertical-align:top}
@@ -51,6 +52,7 @@ summary::-webkit-details-marker{display:none}
 summary::before{content:"";flex:none;width:.42rem;height:.42rem;border-right:2px solid var(--soft);border-bottom:2px solid var(--soft);
 transform:rotate(-45deg);align-self:center}
 details[open]>summary::before{transform:rotate(45deg)}
+summary .chip{min-width:4.7rem;text-align:center}
 summary .grow{flex:1;min-width:0}
 .inside{padding:.1rem 0 .7rem 1.15rem}
 dl{display:grid;grid-template-columns:minmax(7rem,max-content) 1fr;gap:.3rem 1rem;margin:0}
@@ -59,13 +61,14 @@ ul{margin:.3rem 0;padding-left:1.1rem}
 svg{display:block;width:100%;height:auto}
 svg text{fill:var(--soft);font:11px system-ui,sans-serif}
 .grid-line{stroke:var(--edge);stroke-width:1}
-.line-1,.line-2{fill:none;stroke-width:1.75;stroke-linejoin:round}.line-1{stroke:var(--line-1)}.line-2{stroke:var(--line-2)}
+.line-1,.line-2{fill:none;stroke-width:1.75;stroke-linejoin:round;vector-effect:non-scaling-stroke}.line-1{stroke:var(--line-1)}.line-2{stroke:var(--line-2)}
 .dot-1{fill:var(--line-1)}.dot-2{fill:var(--line-2)}
 .key{display:flex;flex-wrap:wrap;gap:.3rem 1.2rem;margin:0 0 .5rem;font-size:.86rem}
 .key i{display:inline-block;width:1rem;height:3px;border-radius:2px;margin-right:.4rem;vertical-align:middle}
 .key .line-1{background:var(--line-1)}.key .line-2{background:var(--line-2)}
 @media(max-width:34rem){main{padding:1rem .75rem 3rem}h1{font-size:1.35rem}dl{grid-template-columns:1fr;gap:0}
-dd{margin-bottom:.45rem}.tiles{grid-template-columns:1fr 1fr}.hide-small{display:none}}
+dd{margin-bottom:.45rem}svg text{font-size:20px}
+table{font-size:.86rem}th,td{padding-right:.5rem}.tiles{grid-template-columns:1fr 1fr}.hide-small{display:none}}
 @media print{body{background:#fff}.card,.tile{break-inside:avoid}}
 """
 
@@ -84,7 +87,7 @@ def text(value: object) -> Markup:
     return Markup(html.escape(shown, quote=True))
 
 
-def tag(name: str, *children: object, **attributes: object) -> Markup:
+def tag(name: str, /, *children: object, **attributes: object) -> Markup:
     """One element. A trailing underscore of an attribute's name is dropped, others become dashes; None leaves it out."""
     words = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{text(value)}"'

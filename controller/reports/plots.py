@@ -10,13 +10,15 @@ from controller.reports.html import Markup, joined, tag
 WIDTH, HEIGHT = 720, 280
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 10, 30
 MOST_POINTS = 400
+MOST = 1e100
 
 Points = Sequence[tuple[float, float]]
 
 
 def curves(series: Sequence[tuple[str, Points]], *, label: str) -> Markup:
     """At most two series of (step, value) over one pair of axes, with a key; text in place of a plot without numbers."""
-    whole = [(name, [point for point in points if all(map(math.isfinite, point))]) for name, points in series]
+    # What no axis can hold (NaN, infinities, the ends of the number line) is left out.
+    whole = [(name, [each for each in points if all(abs(part) < MOST for part in each)]) for name, points in series]
     shown = [(name, _thinned(points)) for name, points in whole if points]
     if not shown:
         return tag("p", "No numbers yet.", class_="soft")
@@ -80,6 +82,7 @@ def _axes(scale: _Scale) -> Markup:
         at = scale.x(value)
         anchor = "start" if at < LEFT + 12 else "end" if at > WIDTH - RIGHT - 24 else "middle"
         parts.append(tag("text", f"{value:,.0f}", x=at, y=HEIGHT - 10, text_anchor=anchor))
+    parts.append(tag("text", "step", x=LEFT - 8, y=HEIGHT - 10, text_anchor="end"))
     return joined(*parts)
 
 

@@ -33,6 +33,10 @@ class EventScreen:
         self.seen = 0
         self._losses: list[float] = []
         self._out = console.out()
+        self._is_tty = sys.stdout.isatty()
+        self._is_line_open = False
+        self._tenth = -1
+        self._run_id: str | None = None
 
     def event(self, event: dict[str, Any]) -> None:
         """Show one event."""
@@ -46,6 +50,9 @@ class EventScreen:
             self._show(event["kind"], event.get("data") or {}, str(event.get("at", ""))[11:19])
 
     def _show(self, kind: str, data: dict[str, Any], time: str) -> None:
+        if self._is_line_open and kind != "progress":
+            sys.stdout.write("\n")
+            self._is_line_open = False
         show = getattr(self, "_on_" + kind.replace("-", "_"), None)
         if show:
             show(data, time)
@@ -54,6 +61,7 @@ class EventScreen:
         console.line(self._out, word, text)
 
     def _on_started(self, data: dict[str, Any], time: str) -> None:
+        self._run_id = data.get("run_id")
         self._out.print(console.plain(f"{time}  {data['name']}: up to {data['until']}", "bold"))
 
     def _on_begin(self, data: dict[str, Any], time: str) -> None:
@@ -61,7 +69,10 @@ class EventScreen:
 
     def _on_stage(self, data: dict[str, Any], _: str) -> None:
         word = _OUTCOMES.get(str(data.get("outcome")), "fail")
-        self._line(word, str(data.get("stage")))
+        taken = data.get("from_run")
+        self._line(
+            word, f"{data.get('stage')}" + (f", proven by run {taken}" if taken and taken != self._run_id else "")
+        )
 
     def _on_alert(self, data: dict[str, Any], _: str) -> None:
         said = " ".join(str(data.get(name)) for name in ("title", "text") if data.get(name))
@@ -76,7 +87,22 @@ class EventScreen:
     def _on_progress(self, data: dict[str, Any], _: str) -> None:
         if isinstance(data.get("loss"), int | float):
             self._losses.append(float(data["loss"]))
-        self._out.print(console.plain(f"  {data.get('line', '')}  {sparkline(self._losses)}"))
+        text = console.printable(f"  {data.get('line', '')}  {sparkline(self._losses)}")
+        if self._is_tty:
+            # One line that stays: what passed is in the log.
+            sys.stdout.write(f"\r\x1b[2K{text}")
+            sys.stdout.flush()
+            self._is_line_open = True
+        elif self._is_next_tenth(data):
+            self._out.print(console.plain(text))
+
+    def _is_next_tenth(self, data: dict[str, Any]) -> bool:
+        """Whether a tenth more is done than when this was last so: a pipe gets ten lines, not one for each step."""
+        step, total = data.get("step"), data.get("total")
+        if not isinstance(step, int) or not isinstance(total, int) or not total:
+            return False
+        tenth, self._tenth = self._tenth, max(self._tenth, step * 10 // total)
+        return self._tenth > tenth
 
     def _on_evaluated(self, data: dict[str, Any], _: str) -> None:
         self._line("ok", f"{data.get('metric')} {data.get('value')}")

@@ -56,6 +56,22 @@ class TokenCounter:
         encoded = iter(self._encode(flat, special=not is_chat))
         return [RowTokens(fault=each) if isinstance(each, str) else self._row(each, encoded) for each in texts]
 
+    def encode(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[list[int], int]]:
+        """(token ids, of which prompt) of each row, one sequence a row: SFT's. Raises ValueError for a row that has none."""
+        texts = [self._texts(row) for row in rows]
+        refused = next((each for each in texts if isinstance(each, str)), None)
+        if refused is not None:
+            raise ValueError(refused)
+        is_chat = bool(rows) and kind_of(rows[0][self._shape[0]]) != "text"
+        flat = [text for each in texts if not isinstance(each, str) for text in _flat(each)]
+        encoded = iter(self._encode(flat, special=not is_chat))
+        found: list[tuple[list[int], int]] = []
+        for each in texts:
+            prompt = _ids(next(encoded)) if not isinstance(each, str) and each.prompt is not None else []
+            whole = _ids(next(encoded))
+            found.append((whole, _common(prompt, whole)))
+        return found
+
     def _row(self, texts: _Texts, encoded: Any) -> RowTokens:
         prompt = next(encoded) if texts.prompt is not None else None
         wholes = [next(encoded) for _ in texts.whole]

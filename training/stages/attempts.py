@@ -75,7 +75,7 @@ def _prepare_next(course: Course, history: History, end: ChildEnd, number: int, 
         evidence=found["evidence"],
         change=change.why,
         changes={key: list(pair) for key, pair in change.changes.items()} if isinstance(change, Correction) else {},
-        alert=None,
+        alerts=_answered(course),
     )
     words = f"{found['category']} ({found['code']}): {found['evidence'] or 'no line of the log says why'}"
     if isinstance(change, NoCorrection):
@@ -84,6 +84,14 @@ def _prepare_next(course: Course, history: History, end: ChildEnd, number: int, 
     if is_last:
         raise Stop(f"{history.phase}_retries_exhausted", f"{words}, after {number} attempts", change.why)
     _apply(course, history, change)
+
+
+def _answered(course: Course) -> list[int]:
+    """The numbers of the ERROR alerts that this analysis is the answer to: all that are still open (S12-R11)."""
+    found = [each for each in course.alerts if each.get("level") == "ERROR" and not each.get("is_answered")]
+    for each in found:
+        each["is_answered"] = True
+    return [each["sequence"] for each in found]
 
 
 def _situation(course: Course, history: History) -> Situation:

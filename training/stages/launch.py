@@ -21,9 +21,10 @@ from training.stages.attempts import attempt
 def readiness(course: Course) -> Found:
     """Every item of the checklist is computed from evidence; one that is missing stops the run (S8-R02..R04)."""
     sent = {"transport": "by-value", "payload_sha256": course.hashes().script}
-    # The items ask for this stage's facts too: they are there as evidence while it is being made.
-    course.record("readiness", Found("passed", (), sent))
-    found = checklist(course.evidence, course.hashes(), accepts=course.accepts)
+    # The items ask for this stage's facts too: they stand there as evidence while it is being made.
+    found = checklist(
+        [*course.evidence, course.made("readiness", Found("passed", (), sent))], course.hashes(), accepts=course.accepts
+    )
     checks = tuple(check(item.name, item.held, item.fact) for item in found.items)
     if not found.verdict.allowed:
         course.record("readiness", Found("failed", checks, sent))
