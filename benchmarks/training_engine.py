@@ -8,9 +8,9 @@ Runs on the CPU, or on a GPU where there is one. What the figures mean, and what
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import platform
+import random
 import shutil
 import statistics
 import sys
@@ -30,12 +30,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import torch
+from datasets import Dataset
 from harness import table
 from harness.table import Row
 from transformers import PrinterCallback, TrainerCallback
 
 from tests.training.runs import ArraySource
-from tests.training.support import cpu, datasets_of, make_job
+from tests.training.support import cpu, datasets_of, make_job, sentence
 from training import from_scratch, sft
 from training.callback import HemmaCallback, attach
 from training.checkpoint_writer import CheckpointWriter
@@ -98,18 +99,19 @@ def overhead(folder: Path, counts: Counts) -> list[Row]:
     arguments = {
         "max_steps": counts.steps,
         "save_steps": 10_000,
-        "per_device_train_batch_size": 4,
+        "per_device_train_batch_size": 8,
         "gradient_accumulation_steps": 1,
     }
     toy = {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4, "max_position_embeddings": 256}
-    job = make_job(folder / "root", "sft", rows=256, arguments=arguments)
+    job = make_job(folder / "root", "sft", rows=256, arguments=arguments, sequence_length=128)
+    rows = _long_rows(8 * counts.steps)
     job["model"]["config"].update(toy)
     medians: dict[str, list[float]] = {"ours": [], "plain": []}
     ours_us: list[float] = []
     for number in range(counts.rounds):
         for kind in ("plain", "ours") if number % 2 else ("ours", "plain"):
             run, times = folder / f"{kind}-{number}", StepTimes()
-            trainer = sft.build(job, run, cpu(), datasets_of("sft", 256), overrides={"save_strategy": "no"})
+            trainer = sft.build(job, run, cpu(), {"train": rows}, overrides={"save_strategy": "no"})
             trainer.add_callback(times)
             trainer.remove_callback(PrinterCallback)
             if kind == "ours":
@@ -132,6 +134,11 @@ def overhead(folder: Path, counts: Counts) -> list[Row]:
         Row("share of the step spent in our callback", plain + spent_us / 1000, plain, "ms", "<= 1.01", "plain TRL"),
         Row("spent in our callback per step", spent_us, 200.0, "us", "<= 1", "budget"),
     ]
+
+
+def _long_rows(count: int) -> Any:
+    chance = random.Random(0)
+    return Dataset.from_list([{"text": sentence(chance, 120)} for _ in range(count)])
 
 
 @contextlib.contextmanager
@@ -228,9 +235,11 @@ def native(folder: Path, counts: Counts) -> list[Row]:
         trainer = from_scratch.build(job, run, cpu(), {"train": source})
         monitor = Monitor(run, method="causal-lm")
         monitor.begin(counts.steps)
-        figures["ours"].append(_timed_steps(functools.partial(_our_step, trainer, monitor), counts.steps))
+        for step in range(counts.steps):
+            # One of each, in turn: a busy moment meets both.
+            figures["ours"].append(_timed(_our_step, trainer, monitor))
+            figures["bare"].append(_timed(_bare_step, trainer, source, step))
         monitor.close("completed")
-        figures["bare"].append(_timed_steps(functools.partial(_bare_step, trainer, source), counts.steps))
     ours, bare = (statistics.median(figures[kind]) for kind in ("ours", "bare"))
     return [Row("step of the native engine", ours, bare, "ms", "<= 1.1", "bare loop")]
 
@@ -244,7 +253,7 @@ class _Batches(ArraySource):
         return self.ids
 
 
-def _our_step(trainer: Any, monitor: Monitor, _step: int) -> None:
+def _our_step(trainer: Any, monitor: Monitor) -> None:
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     loss, norm = from_scratch.optimizer_step(trainer, monitor, scaler, 1e-3)
     trainer.step += 1
@@ -265,13 +274,10 @@ def _bare_step(trainer: Any, source: _Batches, step: int) -> float:
     return loss.item()
 
 
-def _timed_steps(step: Callable[[int], object], count: int) -> float:
-    taken: list[float] = []
-    for number in range(count):
-        begun = time.perf_counter()
-        step(number)
-        taken.append((time.perf_counter() - begun) * 1000)
-    return statistics.median(taken[2:])
+def _timed(step: Callable[..., object], *arguments: Any) -> float:
+    begun = time.perf_counter()
+    step(*arguments)
+    return (time.perf_counter() - begun) * 1000
 
 
 def conditions() -> str:

@@ -107,8 +107,8 @@ class HemmaCallback(TrainerCallback):
         return norm
 
     def _is_finite(self, loss: Any, norm: Any) -> bool:
-        # One look at the device for both: each look makes the host wait for it.
-        if isinstance(norm, torch.Tensor):
+        # One look at the GPU for both: each look makes the host wait for it. On the CPU a look costs nothing, a tensor does.
+        if isinstance(norm, torch.Tensor) and norm.is_cuda:
             return bool(torch.isfinite(loss.detach() + norm.detach().to(loss.device)))
         return math.isfinite(float(loss)) and (norm is None or math.isfinite(float(norm)))
 

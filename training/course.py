@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -142,17 +143,18 @@ class Course:
         """Whether this stage's evidence holds for the contents as they are now."""
         return standing(stage, self.evidence, self.hashes(), accepts=self.accepts).is_proven
 
-    def take_over(self, earlier: Sequence[Path]) -> list[Stage]:
-        """Take evidence that still holds from earlier run directories, newest first; returns the stages it proves."""
-        now, taken = self.hashes(), list[Stage]()
-        for stage in REUSABLE:
-            for folder in earlier:
-                found = _evidence_in(folder, stage)
-                if found and standing(stage, [found], now, accepts=self.accepts).is_proven:
-                    self._keep(found.model_copy(update={"sequence": len(self.evidence)}))
-                    taken.append(stage)
-                    break
-        return taken
+    def take_over(self, stage: Stage, earlier: Sequence[Path]) -> bool:
+        """Take a stage's evidence that still holds from an earlier run, the newest first; returns whether there was one."""
+        now = self.hashes()
+        for folder in earlier:
+            found = _evidence_in(folder, stage)
+            if found and standing(stage, [found], now, accepts=self.accepts).is_proven:
+                self._keep(found.model_copy(update={"sequence": len(self.evidence)}))
+                # What people read of it lies beside it, under the stage's name with an underscore.
+                for path in (folder / "evidence").glob(f"{stage.replace('-', '_')}.*"):
+                    shutil.copyfile(path, self.folder / "evidence" / path.name)
+                return True
+        return False
 
 
 def _say(record: dict[str, Any]) -> None:

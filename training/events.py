@@ -28,6 +28,8 @@ RESERVE_BYTES = 256 << 10
 RESERVE_NAME = ".reserve"
 _BLOCK = 64 << 10
 _PENDING_LINES = 20_000
+# Made once: json.dumps with settings of its own makes an encoder per call, and this is called every step.
+_ENCODE = json.JSONEncoder(separators=(",", ":"), default=str).encode
 
 
 class ChainedLog:
@@ -179,7 +181,7 @@ class MetricsLog:
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add a row. Never raises for a full disk."""
-        self._waiting.append(json.dumps(row, separators=(",", ":"), default=str).encode() + b"\n")
+        self._waiting.append(_as_line(row))
         del self._waiting[:-_PENDING_LINES]
         lines = b"".join(self._waiting)
         try:
@@ -294,6 +296,10 @@ def _write_whole(handle: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(handle, view) :]
+
+
+def _as_line(row: Mapping[str, Any]) -> bytes:
+    return _ENCODE(row).encode() + b"\n"
 
 
 def _step_of(row: Mapping[str, Any]) -> int:

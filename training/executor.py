@@ -69,10 +69,10 @@ def execute(job: dict[str, Any], root: Path, folder: Path, payload_digest: str) 
 def _through(course: Course) -> int:
     until = course.job.get("until") or STAGES[-1]
     course.event("started", name=course.job["name"], until=until, run_id=course.run_id)
-    taken = course.take_over(earlier_runs(course.job, course.folder))
+    earlier = earlier_runs(course.job, course.folder)
     course.prove_again = lambda: _prove_again(course)
     for stage in STAGES:
-        if stage in taken and course.is_proven(stage):
+        if stage in REUSABLE and course.take_over(stage, earlier):
             continue
         found = _run(course, stage)
         if found.outcome == "failed" and stage == "conformance":
@@ -114,7 +114,9 @@ def _prove_again(course: Course, before: Stage = "job") -> None:
 def _not_conforming(course: Course, found: Found) -> int:
     missing = found.facts["missing"]
     course.event("stopped", reason="not_conforming", message="; ".join(missing), remedy=f"hemma gates {course.run_id}")
-    course.write_index(stopped={"reason": "not_conforming", "message": "; ".join(missing), "remedy": "see missing"})
+    course.write_index(
+        stopped={"reason": "not_conforming", "message": "; ".join(missing), "remedy": f"hemma gates {course.run_id}"}
+    )
     return EXIT_NOT_CONFORMING
 
 
@@ -155,6 +157,3 @@ def _stop_in_order(course: Course) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, stop)
-
-
-__all__ = ["REUSABLE", "STOP_WORDS", "WORK", "execute"]

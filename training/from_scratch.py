@@ -139,7 +139,7 @@ def train(
         "effective_batch_size": effective_batch_size(config),
         "stalls_s": [round(each, 4) for each in writer.stalls_s],
         **trainable(trainer.model),
-        **(publish_model(folder) if stopped is None else {}),
+        **(publish_model(folder, None, resume_from) if stopped is None else {}),
     }
 
 

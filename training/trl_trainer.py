@@ -17,7 +17,7 @@ from lanes.precision import PrecisionPlan
 from training.arguments import build_config, check, check_length, effective_batch_size
 from training.callback import attach
 from training.checkpoint_writer import CheckpointWriter
-from training.checkpoints import MANIFEST, STATE, Checkpoint, newest_valid
+from training.checkpoints import MANIFEST, STATE, Checkpoint, damage_of, newest_valid
 from training.errors import CheckpointBroken
 from training.findings import Finding
 from training.models import adapter_config, load_model, load_tokenizer, trainable
@@ -93,18 +93,19 @@ def run(
         "stalls_s": [round(each, 4) for each in writer.stalls_s],
         "metrics": {name: value for name, value in metrics.items() if isinstance(value, int | float)},
         **trainable(trainer.model),
-        **(publish_model(folder, best) if is_complete else {}),
+        **(publish_model(folder, best, resume_from) if is_complete else {}),
     }
 
 
-def publish_model(folder: Path, step: int | None = None) -> dict[str, Any]:
+def publish_model(folder: Path, step: int | None = None, resumed: Checkpoint | None = None) -> dict[str, Any]:
     """Put the model of checkpoint `step` (None: the newest whole one) at artifacts/model; returns place and checkpoint.
 
-    Files are linked, not copied, where the file system can. Raises CheckpointBroken when there is no such checkpoint.
+    What is not among this run's own checkpoints is looked for beside the one that was resumed from. Files are linked, not
+    copied, where the file system can. Raises CheckpointBroken when there is no such checkpoint.
     """
-    wanted = folder / "checkpoints" / f"checkpoint-{step}"
-    found = newest_valid(folder / "checkpoints") if step is None else Checkpoint(wanted, step)
-    if found is None or not found.path.is_dir():
+    places = [folder / "checkpoints", *([resumed.path.parent] if resumed else [])]
+    found = next((each for place in places if (each := _whole(place, step))), None)
+    if found is None:
         raise CheckpointBroken("there is no whole checkpoint to take the model from", remedy="train again")
     target = folder / "artifacts" / "model"
     staged = target.with_name(".model.staged")
@@ -117,6 +118,13 @@ def publish_model(folder: Path, step: int | None = None) -> dict[str, Any]:
     shutil.rmtree(target, ignore_errors=True)
     staged.rename(target)
     return {"model_dir": str(target), "checkpoint": found.path.name}
+
+
+def _whole(place: Path, step: int | None) -> Checkpoint | None:
+    if step is None:
+        return newest_valid(place)
+    found = place / f"checkpoint-{step}"
+    return Checkpoint(found, step) if found.is_dir() and not damage_of(found) else None
 
 
 def _is_over(trainer: Any, checkpoint: Checkpoint) -> bool:

@@ -6,6 +6,7 @@ what the classifier reads. `checks` hold what was looked at, `not_covered` what 
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.util
 import json
@@ -20,6 +21,7 @@ import torch
 
 from lanes.precision import Gpu, Host, PrecisionPlan, plan
 from training import datasets_of_job as data
+from training.checkpoint_writer import available_memory
 from training.checkpoints import Checkpoint, newest_valid, tidy
 from training.errors import ArgumentsRefused, CheckpointBroken, TrainingError
 from training.findings import blocking
@@ -36,6 +38,7 @@ SMOKE_PARAMETERS = 300_000_000
 # fp32 weights, gradients, two moments, and as much again for activations and the copy of a checkpoint.
 SMOKE_BYTES_PER_PARAMETER = 32
 SMOKE_ROWS = 8
+SMOKE_COMPLETION = 16
 
 
 class StoppedInOrder(TrainingError):
@@ -98,6 +101,7 @@ def preflight(job: Job, folder: Path) -> dict[str, Any]:
     evaluated = _evaluated(first, sets)
     peak = _peak()
     del first
+    _give_memory_back()
     again = module.build(job, scratch, precision, sets, overrides=_one_step(job, per_device=None) | {"max_steps": 2})
     checkpoint = _newest(scratch, monitor)
     resumed = module.train(again, job, monitor, scratch, resume_from=checkpoint)
@@ -200,13 +204,13 @@ def _one_step(job: Mapping[str, Any], per_device: int | None = 1) -> dict[str, A
     wanted: dict[str, Any] = {"max_steps": 1, "logging_steps": 1, "save_steps": 1, "eval_strategy": "no"}
     wanted |= {"save_strategy": "steps", "load_best_model_at_end": False, "warmup_steps": 0, "eval_batches": 1}
     if per_device is not None:
-        # The smallest group of completions is a pair.
+        # The smallest group of completions is a pair; what is too long for a CPU is tried in the preflight.
+        group = {"num_generations": 2, "generation_batch_size": None, "steps_per_generation": None}
+        group |= {"max_completion_length": SMOKE_COMPLETION}
         size = 2 if job["method"] == "grpo" else per_device
         wanted |= {"per_device_train_batch_size": size, "per_device_eval_batch_size": size}
         wanted |= {"gradient_accumulation_steps": 1, "torch_compile": False}
-        wanted |= (
-            {"num_generations": 2, "generation_batch_size": None, "steps_per_generation": None} if size == 2 else {}
-        )
+        wanted |= group if job["method"] == "grpo" else {}
     return wanted
 
 
@@ -214,7 +218,7 @@ def _smoke_model(job: Mapping[str, Any], scratch: Path) -> tuple[str | None, str
     """(the proxy's path or None, which model, why a proxy): the real one where the CPU can hold it (S6-R08)."""
     name = str(job["model"].get("id") or "from config")
     count = parameter_count(load_config(job))
-    needed, there = count * SMOKE_BYTES_PER_PARAMETER, data.available_memory()
+    needed, there = count * SMOKE_BYTES_PER_PARAMETER, available_memory()
     if count <= SMOKE_PARAMETERS and needed < there:
         return None, name, ""
     why = f"{count} parameters: more than {SMOKE_PARAMETERS}, or than the {there} bytes of memory here hold"
@@ -309,6 +313,13 @@ def _fresh(folder: Path) -> Path:
 
 def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _give_memory_back() -> None:
+    # Trainer and callbacks hold each other: only the collector lets the first model go before the second comes.
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _reset_peak() -> None:

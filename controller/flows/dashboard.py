@@ -19,17 +19,17 @@ START_TIMEOUT_S = 60.0
 LEASE_S = 30.0
 # trackio prints the address twice, once with a token that may write: that one is not shown to anybody.
 ADDRESS = re.compile(rb"launched at: http://127\.0\.0\.1:(\d+)")
-NO_BROWSER = {"BROWSER": "true", "NO_COLOR": "1", "GRADIO_ANALYTICS_ENABLED": "0"}
+NO_BROWSER = {"PYTHONUNBUFFERED": "1", "BROWSER": "true", "NO_COLOR": "1", "GRADIO_ANALYTICS_ENABLED": "0"}
 
 
 @contextlib.contextmanager
 def served(settings: dict[str, Any], run: str, *, local_port: int = 0) -> Generator[str]:
     """Within this, the address it gives shows the metrics of a training run. Raises no-training-run, dashboard-failed."""
-    job, folder = _job(settings, run)
+    job = _job(settings, run)
     root = settings["host"]["root"]
     python = job["python"] if job["python"].startswith(("/", "~")) else os.path.join(".", job["python"])
     argv = [python, "-m", "trackio.cli", "show", "--project", job["name"]]
-    env = {**NO_BROWSER, "TRACKIO_DIR": f"{folder}/trackio"}
+    env = {**job.get("environment", {}), **NO_BROWSER}
     request = run_flow.request_of(settings, {"lease_s": LEASE_S, "env": env}, argv)
     server = _Server(settings, request)
     try:
@@ -40,12 +40,11 @@ def served(settings: dict[str, Any], run: str, *, local_port: int = 0) -> Genera
         server.stop()
 
 
-def _job(settings: dict[str, Any], run: str) -> tuple[dict[str, Any], str]:
-    name = f"{train.FOLDER}/job.json"
-    found = train.files_of(settings, run, name)
-    if found[name] is None:
+def _job(settings: dict[str, Any], run: str) -> dict[str, Any]:
+    found = train.files_of(settings, run, train.JOB)
+    if found[train.JOB] is None:
         raise HemmaError(f"run {found['run_id']} is no training run", remedy="hemma ps --all", code="no-training-run")
-    return json.loads(found[name]), f"{found['folder']}/{train.FOLDER}"
+    return json.loads(found[train.JOB])
 
 
 class _Server:

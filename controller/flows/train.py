@@ -27,6 +27,7 @@ from remote.session import HostRefused
 
 Event = dict[str, Any]
 FOLDER = "training"
+JOB = f"{FOLDER}/job.json"
 INDEX = f"{FOLDER}/evidence/index.json"
 
 
@@ -76,7 +77,8 @@ def submit(settings: dict[str, Any], request: dict[str, Any]) -> str:
 
 
 def following(settings: dict[str, Any], run: str, on_event: Callable[[Event], None]) -> Any:
-    """A session that reads the events of a run from its beginning; harmless to the run."""
+    """A session that reads the events of a run from its beginning; harmless to the run. `last` is the last training."""
+    run = files_of(settings, run)["run_id"] if run == "last" else run
     return runs_flow.session(settings, run, (EventLines(on_event).write, _drop), hold=False)
 
 
@@ -120,7 +122,7 @@ def _sent(settings: dict[str, Any], request: dict[str, Any]) -> tuple[str, str]:
 
 def files_of(settings: dict[str, Any], run: str, *paths: str) -> dict[str, Any]:
     """Files of a run's directory, in one round trip: {"run_id", "folder", name: bytes or None}."""
-    reply = Host(settings["host"]).request("run-files", run=run, paths=list(paths))
+    reply = Host(settings["host"]).request("run-files", run=run, paths=list(paths), having=JOB)
     found = {
         name: base64.b64decode(piece["content_base64"]) if piece else None for name, piece in reply["files"].items()
     }

@@ -13,10 +13,11 @@ MAX_BYTES = 8 << 20
 def read(request: dict[str, object]) -> dict[str, object]:
     """The content of each of `paths` below the run's directory from its offset in `offsets` on; None where there is none.
 
-    At most MAX_BYTES in all; `size` tells how much there is. Links that lead out of the directory are not followed.
+    With `having`, `last` is the newest run whose directory holds that file. At most MAX_BYTES in all; `size` tells how much there is. Links that lead out of the directory are not followed.
     """
     state_dir = request.get("state_dir")
-    folder = store.find(store.runs_folder(str(state_dir) if state_dir else None), str(request["run"]))
+    runs = store.runs_folder(str(state_dir) if state_dir else None)
+    folder = store.find(runs, _named(runs, str(request["run"]), str(request.get("having") or "")))
     paths, offsets = request.get("paths"), request.get("offsets")
     known = dict(offsets) if isinstance(offsets, dict) else {}
     left = MAX_BYTES
@@ -26,6 +27,15 @@ def read(request: dict[str, object]) -> dict[str, object]:
         left -= len(str(piece.get("content_base64"))) * 3 // 4 if piece else 0
         found[name] = piece
     return {"run_id": os.path.basename(folder), "folder": folder, "files": found}
+
+
+def _named(runs: str, name: str, having: str) -> str:
+    if name != "last" or not having:
+        return name
+    found = (
+        each for each in sorted(os.listdir(runs), reverse=True) if os.path.exists(os.path.join(runs, each, having))
+    )
+    return next(found, name)
 
 
 def _piece(folder: str, name: str, offset: int, most: int) -> dict[str, object] | None:

@@ -1,24 +1,25 @@
 """A dataset as the trainer takes it: rows by the recorded mapping, train and held-out rows apart, on disk and mapped.
 
-The same job always gives the same rows in the same order: the split is a function of content and seed (S10-R13). What was
-rendered lies in dataset_cache/processed under a name made of all that it depends on (S10-R11), staged and then renamed.
+The same job always gives the same rows in the same order: the split is a function of content and seed (S10-R13). What takes
+a pass over the data is remembered under a name made of all that it depends on (S10-R11).
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
 import os
-import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lanes.data_audit import FormatVerdict, judge_format, kept_columns, row_fault
+from lanes.data_audit import judge_format, kept_columns, row_fault
 from lanes.data_values import Kind
 from manifests.errors import HemmaError
+from manifests.files import read_json, write_json
 from training.data.packing import pack_dataset
 from training.data.readers import Row
 from training.data.row_audit import Rendering
@@ -41,67 +42,148 @@ class DatasetUnusable(HemmaError):
 
 
 @dataclass(frozen=True)
-class _Prepared:
-    """A split's source, how its rows are rendered, and what of them is kept."""
+class Split:
+    """One split of a job's data: `rows()` are those that the trainer gets, rendered by the mapping, in a fixed order.
 
+    `key` names its content: the same for the same source, mapping, seed and acceptances.
+    """
+
+    name: str
+    key: str
+    job: Mapping[str, Any]
     source: Source
     rendering: Rendering
     kept: tuple[str, ...]
-    accepts: frozenset[str]
-    seed: int
+    hold_out: HoldOut | None = None
 
-    def rows(self) -> Iterator[tuple[int, Row]]:
-        """(fingerprint, row for the trainer) of every row that can be used."""
+    def rows(self) -> Iterator[Row]:
+        """Every usable row of this split. Raises DatasetUnusable at one that is not, unless the manifest accepts those."""
+        is_eval = self.name == "eval"
+        for mark, row in self.marked_rows():
+            if self.hold_out is None or self.hold_out.takes(mark) is is_eval:
+                yield row
+
+    def marked_rows(self) -> Iterator[tuple[int, Row]]:
+        """(fingerprint, row) of every usable row of the source, held out or not."""
+        seed, shape = int(self.job.get("seed") or 0), self.rendering.shape
         for at, row in self.source.rows():
             made = self.rendering(row)
-            fault = row_fault(made, self.rendering.shape, is_chat=self.rendering.is_chat)
+            fault = row_fault(made, shape, is_chat=self.rendering.is_chat)
             if fault is not None:
                 self._refuse("invalid-rows", f"{self.source.place(at)}: {fault}")
                 continue
-            mark = fingerprint([made.get(name) for name in self.rendering.shape], self.seed)
+            mark = fingerprint([made.get(name) for name in shape], seed)
             yield mark, {**{name: _plain(name, row.get(name)) for name in self.kept if name not in made}, **made}
         if self.source.faults.first:
             self._refuse("unreadable-rows", self.source.faults.first[0])
 
     def _refuse(self, check: str, fact: str) -> None:
-        if check not in self.accepts:
+        if check not in (self.job.get("accept") or {}):
             raise DatasetUnusable(f"{fact}; the manifest does not accept {check}")
 
 
-def to_dataset(job: Mapping[str, Any], split: str, *, tokenizer: Any = None) -> Any:
-    """The `datasets.Dataset` of a job's "train" or "eval" split; None where there are no eval rows.
+def splits(job: Mapping[str, Any]) -> tuple[Split, Split | None]:
+    """(train, eval or None) of a job. Raises SourceMissing and DatasetUnusable.
+
+    What takes a pass over the data (the kinds of its columns, the least fingerprint) is kept in the dataset cache.
+    """
+    root = Path(job["root"])
+    source, own_eval = open_source(job["dataset"], root), open_eval_source(job["dataset"], root)
+    train = _split(job, source, "train")
+    if own_eval is not None:
+        return train, _split(job, own_eval, "eval")
+    fraction = float(job["dataset"].get("eval_fraction") or 0.0)
+    if not fraction:
+        return train, None
+    hold_out = HoldOut(fraction, _least(train))
+    parted = replace(train, hold_out=hold_out, key=_digest([train.key, fraction]))
+    return parted, replace(parted, name="eval")
+
+
+def to_dataset(split: Split, cache: Path, *, tokenizer: Any = None) -> Any:
+    """The split as a `datasets.Dataset`, mapped from an Arrow file below `cache` that is written once, whole or not at all.
 
     Columns are those of the method's shape, what else its trainer reads, and for GRPO all that a reward may want. With
-    `packing: best-fit` it is tokenised and packed already (`input_ids`, `labels`, `seq_lengths`); that needs a tokenizer,
-    by default the job's own. Raises SourceMissing and DatasetUnusable.
+    `packing: best-fit` rows are tokenised and packed already (`input_ids`, `labels`, `seq_lengths`), with the job's own
+    tokenizer unless one is given. Raises DatasetUnusable for a split without rows.
     """
     from datasets import Dataset
 
-    root = Path(job["root"])
-    own = open_eval_source(job["dataset"], root)
-    source = own if split == "eval" and own is not None else open_source(job["dataset"], root)
-    folder = root / CACHE / "processed" / _key(job, source, own is not None)
-    if not (folder / "train.arrow").is_file():
-        _write(job, source, folder, holds_out=own is None)
-    path = folder / ("eval.arrow" if split == "eval" and own is None else "train.arrow")
+    path = cache / f"{split.key}-{split.name}.arrow"
     if not path.is_file():
-        return None
-    dataset = Dataset.from_file(str(path))
-    if job["method"] == "sft" and job.get("packing") == "best-fit":
-        dataset = pack_dataset(_tokenised(job, dataset, tokenizer), int(job["sequence_length"]))
-    return dataset
+        cache.mkdir(parents=True, exist_ok=True)
+        staged = cache / f".{path.name}.{os.getpid()}"
+        try:
+            _write_rows(split, staged)
+            staged.replace(path)
+        finally:
+            staged.unlink(missing_ok=True)
+    return _packed(split.job, Dataset.from_file(str(path)), tokenizer)
 
 
-def _key(job: Mapping[str, Any], source: Source, has_eval_source: bool) -> str:
+def from_rows(rows: list[Row], job: Mapping[str, Any] | None = None, *, tokenizer: Any = None) -> Any:
+    """A few rows as a `datasets.Dataset` in memory; with the `job`, packed where it says `best-fit`."""
+    import pyarrow as pa
+    from datasets import Dataset
+
+    dataset = Dataset(pa.Table.from_pylist(rows))
+    return dataset if job is None else _packed(job, dataset, tokenizer)
+
+
+def _split(job: Mapping[str, Any], source: Source, name: str) -> Split:
     spec = job["dataset"]
-    said = {
-        "edition": EDITION,
-        "method": job["method"],
-        "mapping": spec.get("mapping") or {},
-        "held_out": None if has_eval_source else [spec.get("eval_fraction"), job.get("seed")],
-        "accept": sorted(job.get("accept") or {}),
-        "source": source.digest(),
-    }
+    said = [
+        EDITION,
+        job["method"],
+        spec.get("mapping") or {},
+        job.get("seed"),
+        sorted(job.get("accept") or {}),
+        source.digest(),
+    ]
+    key = _digest(said)
+    kinds: dict[str, Kind] = _remembered(job, f"{key}-kinds", lambda: _kinds(source))
+    verdict = judge_format(job["method"], kinds, spec.get("mapping"))
+    if not verdict.is_usable:
+        raise DatasetUnusable(f"{source.name} does not fit {job['method']}: {'; '.join(verdict.reasons)}")
+    kept = tuple(kept_columns(job["method"], verdict.shape, kinds))
+    return Split(name, key, job, source, Rendering(verdict, kinds), kept)
+
+
+def _kinds(source: Source) -> dict[str, Kind]:
+    scan, rows = Scan(), source.rows()
+    while some := list(itertools.islice(rows, BATCH_ROWS)):
+        scan.add([row for _, row in some])
+    return scan.kinds()
+
+
+def _least(split: Split) -> Fingerprints:
+    """How many rows there are and the least fingerprint: all that a hold-out asks for."""
+
+    def count() -> dict[str, int]:
+        found = Fingerprints(most=1)
+        for mark, _ in split.marked_rows():
+            found.add(mark)
+        return {"rows": found.rows, "smallest": found.smallest}
+
+    facts = _remembered(split.job, f"{split.key}-least", count)
+    found = Fingerprints()
+    found.rows, found.smallest = facts["rows"], facts["smallest"]
+    return found
+
+
+def _remembered(job: Mapping[str, Any], name: str, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `find` gives, kept in dataset_cache/processed; a cache that cannot be written costs time only."""
+    path = Path(job["root"]) / CACHE / "processed" / f"{name}.json"
+    with contextlib.suppress(OSError, HemmaError):
+        return read_json(str(path))
+    found = find()
+    with contextlib.suppress(OSError, HemmaError):
+        cache_folder(Path(job["root"]), "processed")
+        write_json(str(path), found)
+    return found
+
+
+def _digest(said: list[Any]) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:24]
 
 
@@ -117,79 +199,32 @@ def cache_folder(root: Path, *parts: str) -> Path:
     return folder
 
 
-def _write(job: Mapping[str, Any], source: Source, folder: Path, *, holds_out: bool) -> None:
-    """Render the split into `folder`: train.arrow and, where rows are held out, eval.arrow; all of it or nothing."""
-    prepared = _prepared(job, source)
-    fraction = float(job["dataset"].get("eval_fraction") or 0.0) if holds_out else 0.0
-    found = Fingerprints()
-    for mark, _ in prepared.rows() if fraction else ():
-        found.add(mark)
-    hold_out = HoldOut(fraction, found)
-    staged = cache_folder(folder.parent.parent.parent, "processed") / f".{folder.name}.{os.getpid()}"
-    shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir()
-    try:
-        for name, is_eval in (("train", False), ("eval", True)) if fraction else (("train", False),):
-            rows = (row for mark, row in prepared.rows() if hold_out.takes(mark) is is_eval)
-            _write_rows(rows, staged / f"{name}.arrow", lambda: (row for _, row in prepared.rows()))
-        if not (staged / "train.arrow").is_file():
-            raise DatasetUnusable(f"{source.name} has no row left to train on")
-        if not folder.exists():
-            staged.rename(folder)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
-
-
-def _prepared(job: Mapping[str, Any], source: Source) -> _Prepared:
-    scan = Scan()
-    rows = source.rows()
-    while some := list(itertools.islice(rows, BATCH_ROWS)):
-        scan.add([row for _, row in some])
-    kinds = scan.kinds()
-    verdict = _verdict(job, kinds, source.name)
-    kept = [*kept_columns(job["method"], verdict.shape, kinds), *(set(verdict.mapping) - set(verdict.shape))]
-    return _Prepared(
-        source=source,
-        rendering=Rendering(verdict, kinds),
-        kept=tuple(kept),
-        accepts=frozenset(job.get("accept") or {}),
-        seed=int(job.get("seed") or 0),
-    )
-
-
-def _verdict(job: Mapping[str, Any], kinds: Mapping[str, Kind], name: str) -> FormatVerdict:
-    verdict = judge_format(job["method"], kinds, job["dataset"].get("mapping"))
-    if not verdict.is_usable:
-        raise DatasetUnusable(f"{name} does not fit {job['method']}: {'; '.join(verdict.reasons)}")
-    return verdict
-
-
 def _plain(name: str, value: Any) -> Any:
     """A further column's value as Arrow can hold it whatever the rows: tools are schemas of every shape, so JSON."""
     return json.dumps(value) if name == "tools" and value is not None and not isinstance(value, str) else value
 
 
-def _write_rows(rows: Iterator[Row], path: Path, all_rows: Any) -> None:
-    """Write rows as one Arrow stream; nothing is written for no rows. Its schema is that of all rows together."""
+def _write_rows(split: Split, path: Path) -> None:
+    """Write a split as one Arrow stream."""
     import pyarrow as pa
 
+    rows = split.rows()
     first = list(itertools.islice(rows, BATCH_ROWS))
     if not first:
-        return
-    schema = _schema(first, all_rows)
+        raise DatasetUnusable(f"{split.source.name} has no row for the {split.name} split")
+    schema = _schema(first, split)
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as stream:
         for some in itertools.chain([first], iter(lambda: list(itertools.islice(rows, BATCH_ROWS)), [])):
             stream.write_batch(pa.RecordBatch.from_pylist(some, schema))
 
 
-def _schema(first: list[Row], all_rows: Any) -> Any:
-    """Columns of text need no look at the rest; any other column may hold something else further down."""
+def _schema(first: list[Row], split: Split) -> Any:
+    """The schema of all rows together. Texts need no look at the rest; another column may hold something else further down."""
     import pyarrow as pa
 
-    if all(isinstance(value, str) for row in first for value in row.values()):
+    if all(isinstance(value, str) for row in first for value in row.values()) and not split.kept:
         return pa.schema([(name, pa.string()) for name in first[0]])
-    found = None
-    rows = all_rows()
+    found, rows = None, split.rows()
     while some := list(itertools.islice(rows, BATCH_ROWS)):
         try:
             schema = pa.Table.from_pylist(some).schema
@@ -199,29 +234,32 @@ def _schema(first: list[Row], all_rows: Any) -> Any:
     return found
 
 
+def _packed(job: Mapping[str, Any], dataset: Any, tokenizer: Any) -> Any:
+    if job["method"] != "sft" or job.get("packing") != "best-fit":
+        return dataset
+    return pack_dataset(_tokenised(job, dataset, tokenizer), int(job["sequence_length"]))
+
+
 def _tokenised(job: Mapping[str, Any], dataset: Any, tokenizer: Any) -> Any:
     """The rows as `input_ids` and `labels`, as TRL would tokenise them; prompts are masked unless the job says otherwise."""
     import numpy as np
     import pyarrow as pa
-    from datasets import Dataset, concatenate_datasets
+    from datasets import Dataset
 
     if tokenizer is None:
         from training.models import load_tokenizer
 
         tokenizer = load_tokenizer(job)
-    shape = next(each for each in (("prompt", "completion"), ("messages",), ("text",)) if each[0] in dataset.column_names)
+    shape = next(
+        each for each in (("prompt", "completion"), ("messages",), ("text",)) if each[0] in dataset.column_names
+    )
     counter = TokenCounter(tokenizer, "sft", shape)
     masks = (job.get("arguments") or {}).get("completion_only_loss") is not False
-    tables: list[Any] = []
+    rows, tables = dataset.with_format("arrow"), []
     for at in range(0, len(dataset), BATCH_ROWS):
-        ids: list[Any] = []
-        labels: list[Any] = []
-        for row, prompt in counter.encode(dataset[at : at + BATCH_ROWS].to_pylist() if False else _rows_of(dataset, at)):
-            ids.append(np.asarray(row, dtype=np.int32))
-            labels.append(np.where(np.arange(len(row)) < (prompt if masks else 0), -100, ids[-1]))
+        encoded = counter.encode(rows[at : at + BATCH_ROWS].to_pylist())
+        ids = [np.asarray(row, dtype=np.int32) for row, _ in encoded]
+        starts = [prompt if masks else 0 for _, prompt in encoded]
+        labels = [np.where(np.arange(len(row)) < start, -100, row) for row, start in zip(ids, starts, strict=True)]
         tables.append(pa.table({"input_ids": ids, "labels": labels}))
-    return concatenate_datasets([Dataset(table) for table in tables])
-
-
-def _rows_of(dataset: Any, at: int) -> list[Row]:
-    return [dataset[index] for index in range(at, min(at + BATCH_ROWS, len(dataset)))]
+    return Dataset(pa.concat_tables(tables))

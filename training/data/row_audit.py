@@ -155,7 +155,7 @@ class RowAudit:
                 odd |= dict.fromkeys(odd_turns([*prompt, *made[name]]))
         if self._method == "grpo":
             odd = dict.fromkeys(each for each in odd_turns(prompt) if each != "no assistant turn")
-        self.notes.update(odd)
+        self.notes.update(list(odd))
         hard = next((each for each in odd if each.startswith(HARD)), None)
         if hard is not None:
             self._count("odd", "turns", source, at, hard)

@@ -92,7 +92,7 @@ def _gather(course: Course, place: Path) -> list[str]:
     for folder in ("evidence", "artifacts/results"):
         for path in sorted((course.folder / folder).rglob("*")):
             name = str(path.relative_to(course.folder))
-            if not path.is_file():
+            if not path.is_file() or path.name == "index.json":  # all evidence once more, for `hemma gates`
                 continue
             if path.stat().st_size > COMMIT_BYTES:
                 listed[name] = {"sha256": tree(path), "size_bytes": path.stat().st_size}
