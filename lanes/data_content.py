@@ -82,7 +82,10 @@ def _checks(facts: ContentFacts, limits: Mapping[str, float], accepts: frozenset
 
 
 _WORDS: Mapping[str, tuple[str, str]] = {
-    "turns": ("conversations have turns that were hardly meant so", "mend their roles, or raise untrainable_rows"),
+    "turns": (
+        "conversations have turns that were hardly meant so",
+        "mend their roles, or raise thresholds.untrainable_rows",
+    ),
     "untrainable-rows": ("rows have nothing to train on", "remove them, or let more of a row fit (sequence_length)"),
     "equal-pairs": ("pairs have chosen equal to rejected", "remove them: they teach nothing"),
     "empty-sides": ("pairs have an empty side", "remove them, or fill them in"),

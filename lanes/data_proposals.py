@@ -44,9 +44,13 @@ def _prompt_completion(kinds: Mapping[str, Kind]) -> Iterator[dict[str, str]]:
         if completion is None or completion == prompt:
             continue
         one, other = _alike({"prompt": prompt, "completion": completion}, kinds).values()
-        if prompt == "instruction" and kinds.get("input") == "text" and kinds[prompt] == "text":
-            one = "instruction + input"  # Alpaca: the input belongs to the instruction, and is often empty
-        yield {"prompt": one, "completion": other}
+        yield {"prompt": _with_input(one, kinds), "completion": other}
+
+
+def _with_input(source: str, kinds: Mapping[str, Kind]) -> str:
+    """Alpaca: the input belongs to the instruction, and is often empty."""
+    is_alpaca = source == "instruction" and kinds.get("instruction") == kinds.get("input") == "text"
+    return "instruction + input" if is_alpaca else source
 
 
 def _texts(kinds: Mapping[str, Kind]) -> Iterator[dict[str, str]]:
@@ -67,7 +71,7 @@ def _conversations(kinds: Mapping[str, Kind], target: str, operation: str) -> It
 
 def _for_grpo(kinds: Mapping[str, Kind]) -> Iterator[dict[str, str]]:
     for name in _all_named("prompt", kinds):
-        yield {"prompt": f"chat({name})" if kinds[name] == "turns" else name}
+        yield {"prompt": f"chat({name})" if kinds[name] == "turns" else _with_input(name, kinds)}
     yield from _conversations(kinds, "prompt", "before_reply")
     if {"chosen", "rejected"} <= set(kinds):
         yield {"prompt": "shared(chosen, rejected)"}

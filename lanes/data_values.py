@@ -9,7 +9,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, cast
 
-# messages: a conversation; reply: one that begins with the assistant; turns: {"from", "value"} as ShareGPT writes them.
+# messages: a conversation; reply: one that begins with the assistant; turns: with keys or roles of another collection
+# ({"from", "value"} as ShareGPT writes them, {"role": "human"}).
 Kind = Literal["text", "messages", "reply", "turns", "empty-list", "number", "flag", "list", "object", "null"]
 CHAT_KINDS: Final[frozenset[Kind]] = frozenset({"messages", "reply"})
 
@@ -41,7 +42,7 @@ def kind_of(value: object) -> Kind:
         return "number"
     if isinstance(value, list | tuple):
         return _kind_of_list(cast("Sequence[object]", value))
-    return "object" if isinstance(value, Mapping) else "list"
+    return "object"
 
 
 def _kind_of_list(value: Sequence[object]) -> Kind:
@@ -52,8 +53,16 @@ def _kind_of_list(value: Sequence[object]) -> Kind:
         return "list"
     turn = cast("Mapping[str, object]", first)
     if "role" in turn:
+        if any(_is_renamed(each) for each in value[:2]):
+            return "turns"
         return "reply" if turn["role"] == "assistant" else "messages"
     return "turns" if "from" in turn and "value" in turn else "list"
+
+
+def _is_renamed(turn: object) -> bool:
+    """Whether a turn's role goes by a name of another collection; after a system turn the second one tells."""
+    role = cast("Mapping[str, object]", turn).get("role") if isinstance(turn, Mapping) else None
+    return isinstance(role, str) and role.strip().lower() in ROLE_NAMES
 
 
 def normal_turns(turns: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -73,7 +73,11 @@ class HemmaCallback(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """One line of metrics."""
-        self.monitor.log(state.global_step, {name: value for name, value in (logs or {}).items() if _is_plain(value)})
+        row = {name: value for name, value in (logs or {}).items() if _is_plain(value)}
+        norm = row.get("grad_norm")
+        if self._scales() and isinstance(norm, float) and not math.isfinite(norm):
+            row["grad_norm"] = None
+        self.monitor.log(state.global_step, row)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Wait for the last checkpoint; say how it ended."""

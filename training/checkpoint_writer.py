@@ -34,7 +34,8 @@ COPY_SHARE, PINNED_SHARE = 0.6, 0.25
 
 @dataclass
 class Capture:
-    """The whole state of a training at one step, its tensors still in place. File names map to what they hold.
+    """The whole state of a training at one step, its tensors still in place. File names map to what they hold; `texts` are
+    data for JSON that nobody changes any more: a long history is written by the thread, not while the training waits.
 
     `write_model(folder, weights)` writes the model's own files from the (copied) weights; `finite` names those weights
     that must be finite beside the optimizer's.
@@ -44,7 +45,7 @@ class Capture:
     weights: dict[str, torch.Tensor]
     write_model: Callable[[Path, dict[str, torch.Tensor]], None]
     tensors: dict[str, Any] = field(default_factory=dict[str, Any])
-    texts: dict[str, str] = field(default_factory=dict[str, str])
+    texts: dict[str, Any] = field(default_factory=dict[str, Any])
     finite: frozenset[str] = frozenset()
     best_step: int | None = None
 
@@ -181,8 +182,8 @@ class CheckpointWriter:
             capture.write_model(staged, capture.weights)
             for name, value in capture.tensors.items():
                 torch.save(value, staged / name)
-            for name, text in capture.texts.items():
-                (staged / name).write_text(text, encoding="utf-8")
+            for name, value in capture.texts.items():
+                (staged / name).write_text(json.dumps(value, default=str), encoding="utf-8")
             size = seal(staged, capture.step)
             self._small = max(1 << 20, int((size - self._size) * SMALL_FILES_MARGIN))
             checkpoint = publish(staged, capture.step)
@@ -242,11 +243,6 @@ def available_memory() -> int:
         limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
         found.append(max(0, limit - int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))))
     return min(found)
-
-
-def as_text(value: Any) -> str:
-    """`value` as the JSON of a checkpoint's small file."""
-    return json.dumps(value, indent=1, default=str)
 
 
 def _meminfo() -> int:

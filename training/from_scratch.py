@@ -21,7 +21,7 @@ import torch
 from lanes.precision import PrecisionPlan
 from training.arguments import build_config, effective_batch_size
 from training.arguments import check as check_arguments
-from training.checkpoint_writer import Capture, CheckpointWriter, as_text
+from training.checkpoint_writer import Capture, CheckpointWriter
 from training.checkpoints import STATE, Checkpoint, read_state
 from training.findings import Finding
 from training.models import DTYPES, load_model, load_tokenizer, trainable
@@ -181,8 +181,11 @@ def _loop(
     return stopped
 
 
-def optimizer_step(trainer: NativeTrainer, monitor: Monitor, scaler: Any, rate: float) -> tuple[float, float]:
-    """One optimizer step over all micro-batches; returns (mean loss, gradient norm). Raises NotFinite before the update."""
+def optimizer_step(trainer: NativeTrainer, monitor: Monitor, scaler: Any, rate: float) -> tuple[float, float | None]:
+    """One optimizer step over all micro-batches; returns (mean loss, gradient norm or None where the scaler overflowed).
+
+    Raises NotFinite before the update.
+    """
     config = trainer.config
     for group in trainer.optimizer.param_groups:
         group["lr"] = rate
@@ -199,6 +202,9 @@ def optimizer_step(trainer: NativeTrainer, monitor: Monitor, scaler: Any, rate: 
     monitor.check_finite(trainer.step + 1, loss=loss_value)
     if not scaler.is_enabled():
         monitor.check_finite(trainer.step + 1, grad_norm=norm_value)
+    elif not math.isfinite(norm_value):
+        # The scaler looks for its scale by overflows, and skips the step of each by itself.
+        norm_value = None
     scaler.step(trainer.optimizer)
     scaler.update()
     trainer.optimizer.zero_grad(set_to_none=True)
@@ -280,7 +286,7 @@ def _capture(trainer: NativeTrainer, job: Mapping[str, Any], monitor: Monitor, s
             "scaler.pt": scaler.state_dict(),
             "rng_state.pth": rng_state(),
         },
-        texts={STATE: as_text(own), "training_args.json": as_text(asdict(trainer.config))},
+        texts={STATE: own, "training_args.json": asdict(trainer.config)},
         finite=frozenset(name for name, _ in model.named_parameters()),
         best_step=trainer.best["step"],
     )

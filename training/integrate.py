@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import fcntl
+import hashlib
 import json
 import os
 import sys
@@ -22,10 +23,12 @@ from manifests.adapters import CHAIN_BROKEN, AdapterCheck, Integrate, Registry, 
 from manifests.errors import HemmaError, NeedsPerson
 from manifests.files import parse_json, read_json
 from training.errors import TrainingError
-from training.persist import MANIFEST, Directory, digest_of, listed_in, listing_of
+from training.persist import MANIFEST, Directory, Held, digest_of, listed_in, listing_of
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 REGISTRY = "registry.json"
+# Of a config: what says by whom, from where and how it was written, not what the model is.
+_NOT_MODEL = frozenset({"transformers_version", "_name_or_path", "dtype", "torch_dtype", "use_cache"})
 EXIT_NOT_HELD = 1
 Request = Mapping[str, Any]
 
@@ -40,7 +43,7 @@ def main(path: str) -> int:
     """Integrate what the request file asks for; 0 registered, 1 a check did not hold, else the error's own code."""
     try:
         request = read_json(path)
-        found = integrate({**request, "root": os.getcwd()}, Path(os.environ["HEMMA_RUN_DIR"]))
+        found = integrate({**request, "root": os.getcwd()}, Path(os.environ["HEMMA_RUN_DIR"]) / "integrate")
     except HemmaError as error:
         _tell("refused", **error.as_dict())
         return error.exit_code
@@ -147,11 +150,13 @@ def _other_base(named: str, wanted: str) -> AdapterRefused:
 
 
 def _model_digest(place: Path) -> str:
-    """The digest of weights and config alone: a card or a tokenizer beside them changes no model."""
+    """The digest of weights and of what the config says of the model: a card or a tokenizer beside them changes no model."""
     files = {name: held for name, held in listing_of(place).items() if name.endswith((".safetensors", ".index.json"))}
     if not files:
         raise AdapterRefused(f"{place} holds no safetensors", remedy=f"ls -la {place}", code="base-mismatch")
-    return digest_of(files)
+    said = {key: value for key, value in read_json(str(place / "config.json")).items() if key not in _NOT_MODEL}
+    config = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    return digest_of({**files, "config": Held(config, 0)})
 
 
 def _weights(path: Path) -> int:

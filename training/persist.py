@@ -66,25 +66,6 @@ class Held:
 Listing = dict[str, Held]
 
 
-def backend_for(spec: Mapping[str, Any], *, root: Path, name: str) -> Backend:
-    """The back-end of a manifest's `persist` part; results go below its destination as `name` (RUN_NAME/RUN_ID).
-
-    Raises DestinationRefused for a kind that there is not, and for a placeholder (S6-R05).
-    """
-    destination, kind = concrete(str(spec.get("destination") or "")), str(spec.get("kind") or "directory")
-    if kind == "directory":
-        return Directory(root / os.path.expanduser(destination), concrete(name))
-    if kind == "host":
-        from training.persist_host import Host
-
-        return Host(destination, concrete(name))
-    if kind == "hub":
-        from training.persist_hub import Hub
-
-        return Hub(destination, concrete(name))
-    raise DestinationRefused(f"persist.kind {kind!r} is none", remedy="one of: directory, host, hub")
-
-
 def concrete(destination: str) -> str:
     """`destination` if it names one place. Raises DestinationRefused for a placeholder, a pattern or nothing (S6-R05)."""
     if not destination.strip() or _PLACEHOLDER.search(destination) or ".." in destination.split("/"):

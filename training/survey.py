@@ -212,10 +212,10 @@ def _measured_flops(*, on_gpu: bool, size: int = 1024, rounds: int = 4) -> float
 
     device, kind = ("cuda", torch.bfloat16) if on_gpu else ("cpu", torch.float32)
     left = torch.randn(size, size, device=device, dtype=kind)
-    left @ left
+    torch.matmul(left, left)
     begun = time.perf_counter()
     for _ in range(rounds):
-        left @ left
+        torch.matmul(left, left)
     if on_gpu:
         torch.cuda.synchronize()
     return 2.0 * size**3 * rounds / max(time.perf_counter() - begun, 1e-6)

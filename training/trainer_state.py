@@ -6,6 +6,7 @@ metric, versions and what the request was; `method_state.pt` with what a method 
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import hashlib
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 
 from training.arguments import effective_batch_size
-from training.checkpoint_writer import Capture, as_text
+from training.checkpoint_writer import Capture
 from training.checkpoints import STATE, Checkpoint, read_state
 from training.errors import CheckpointBroken
 
@@ -47,10 +48,10 @@ def capture(trainer: Any, job: Mapping[str, Any], more: Mapping[str, Any]) -> Ca
     buffered = _buffered(trainer)
     if buffered is not None:
         tensors[METHOD_STATE] = buffered
-    texts = {
-        "trainer_state.json": as_text(dataclasses.asdict(state)),
-        "training_args.json": as_text(trainer.args.to_sanitized_dict()),
-        STATE: as_text({**_own_state(trainer, job), **more}),
+    texts: dict[str, Any] = {
+        "trainer_state.json": _frozen(state),
+        "training_args.json": trainer.args.to_sanitized_dict(),
+        STATE: {**_own_state(trainer, job), **more},
     }
     return Capture(
         step=state.global_step,
@@ -132,6 +133,13 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def _frozen(state: Any) -> dict[str, Any]:
+    """The Trainer's state as it is now; rows of its history never change, so the list alone is copied."""
+    facts = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    history = list(facts.pop("log_history"))
+    return {**copy.deepcopy(facts), "log_history": history}
 
 
 def _own_state(trainer: Any, job: Mapping[str, Any]) -> dict[str, Any]:

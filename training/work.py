@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.utils.logging import disable_progress_bar
 
 from lanes.precision import Gpu, Host, PrecisionPlan, plan
 from training import datasets_of_job as data
@@ -30,6 +31,8 @@ from training.monitor import Monitor
 from training.tracker import Mirror
 from training.trainer_state import check_request
 
+# Bars of a library in a log file are noise: what is going on is told by the progress line.
+disable_progress_bar()
 Job = dict[str, Any]
 MODULES = {"sft": "sft", "dpo": "dpo", "grpo": "grpo", "reward": "reward", "causal-lm": "from_scratch"}
 STOPPED = "stopped.json"

@@ -135,4 +135,3 @@ def _version() -> str:
         return metadata.version("hemma")
     except metadata.PackageNotFoundError:
         return "(not installed)"
-

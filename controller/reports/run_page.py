@@ -31,7 +31,7 @@ Facts = dict[str, Any]
 
 
 def facts_from(run_id: str, files: Mapping[str, bytes | None]) -> Facts:
-    """What the files of a run directory say; a file that is missing or torn is an empty part, never an error."""
+    """What the files of a run directory say, named as in FILES; one that is missing or torn is an empty part, never an error."""
     index = _object(files.get("evidence/index.json"))
     return {
         "run_id": run_id,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -167,8 +168,7 @@ def test_run_has_a_help_page_with_every_option_of_its_parser(capsys: pytest.Capt
 
 def test_every_verb_is_found_in_the_module_that_the_table_names() -> None:
     for module, verbs in cli.MODULES.items():
-        alone = typer.main.get_command(cli.application([verbs[0]]))
-        assert isinstance(alone, typer.core.TyperGroup)
+        alone: Any = typer.main.get_command(cli.application([verbs[0]]))
         assert set(alone.commands) == set(verbs), module
 
 

@@ -37,7 +37,7 @@ def capture(step: int, *, numel: int = 1000, write: Callable[..., None] = write_
     tensors = {"optimizer.pt": optimizer, "rng_state.pth": {"cpu": torch.random.get_rng_state()}}
     fields: dict[str, Any] = {
         "tensors": tensors,
-        "texts": {"trainer_state.json": "{}"},
+        "texts": {"trainer_state.json": {}},
         "finite": frozenset(weights),
         **more,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.training.runs import ArraySource
 from tests.training.support import TINY, cpu, make_job
 from training import from_scratch
 from training.errors import TrainingError
+from training.events import read_metrics
 from training.models import adapter_config, load_model, load_tokenizer, materialize, parameter_count, proxy, shrunk
 from training.monitor import Monitor
 from training.native_config import NativeConfig
@@ -91,6 +93,27 @@ def test_schedule_warms_up_and_decays() -> None:
     share = NativeConfig(learning_rate=1.0, warmup_steps=0.1, lr_scheduler_type="linear", min_lr_ratio=0.0)
     assert from_scratch.learning_rate(share, 4, 100) == pytest.approx(0.5)
     assert from_scratch.learning_rate(share, 55, 100) == pytest.approx(0.5)
+
+
+@pytest.mark.req("S11-R03")
+def test_overflow_of_a_scaled_gradient_is_no_poison(tmp_path: Path) -> None:
+    """fp16 with a scaler, on the CPU for want of a T4: the first scales are too large, and that is how they are found."""
+    job = make_job(tmp_path / "root", "causal-lm", arguments={"max_steps": 30, "save_steps": 10})
+    half = dataclasses.replace(cpu(), dtype="fp16", needs_scaler=True)
+    run = tmp_path / "run"
+    monitor = Monitor(run, method="causal-lm")
+    trainer = from_scratch.build(job, run, half, {"train": ArraySource(1)})
+    weight = trainer.model.get_output_embeddings().weight
+    # Large at first, so that the scaled gradient overflows; as it should be after the scale has come down.
+    hook = weight.register_hook(lambda grad: grad * (float("inf") if trainer.step < 3 else 1.0))
+    result = from_scratch.train(trainer, job, monitor, run)
+    hook.remove()
+    monitor.close("completed")
+    norms = [row["grad_norm"] for row in read_metrics(run / "metrics.jsonl") if "loss" in row]
+    assert result["status"] == "completed"
+    assert norms[0] is None
+    assert norms[-1] > 0
+    assert (run / "checkpoints/checkpoint-30/scaler.pt").exists()
 
 
 @pytest.mark.req("S13-R31")

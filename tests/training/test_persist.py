@@ -21,7 +21,8 @@ from tests.support import WEIRD_NAMES
 from tests.training import hub_stand_in
 from training.content import tree
 from training.errors import NoRoom
-from training.persist import MANIFEST, Backend, Held, backend_for, concrete, digest_of, listing_of
+from training.persist import MANIFEST, Backend, Held, concrete, digest_of, listing_of
+from training.persist_backends import backend_for
 from training.persist_host import parsed
 
 NAME = "tiny-text/20261121T101112-1f2e3d4c"
@@ -142,7 +143,7 @@ def test_push_that_was_killed_shows_nothing_and_is_gone_on_with(tmp_path: Path, 
     """SIGKILL in the middle: what was staged whole is kept, and the next push ends it."""
     (result / "big.bin").write_bytes(os.urandom(40 << 20))
     program = (
-        "import sys, pathlib; from training.persist import backend_for\n"
+        "import sys, pathlib; from training.persist_backends import backend_for\n"
         "spec, root = {'kind': 'directory', 'destination': 'store'}, pathlib.Path(sys.argv[1])\n"
         "say = lambda done, total, what: print(what, flush=True)\n"
         "backend_for(spec, root=root, name=sys.argv[2]).put(root / 'result', say)\n"

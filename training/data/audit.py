@@ -267,6 +267,8 @@ def _notes(found: _Found, facts: ContentFacts, copies: int) -> list[str]:
         notes += _notes_of(column.as_dict(train.scan.rows), train.scan.rows)
     if train.counts["empty-answer"]:
         notes.append(f"{train.counts['empty-answer']} rows have an empty text or answer")
+    if train.counts["empty-prompt"]:
+        notes.append(f"{train.counts['empty-prompt']} rows have an empty prompt")
     if train.found.share < 1:
         notes.append(f"duplicates and leakage are counted on {train.found.share:.1%} of the rows, evenly chosen")
     if facts.total_tokens is None:

@@ -130,6 +130,8 @@ class RowAudit:
         elif not self._has_answer(made):
             self._count("untrainable", "untrainable-rows", source, at, "there is nothing to answer with")
             self.counts["empty-answer"] += 1
+        if "prompt" in made and isinstance(made["prompt"], str) and not made["prompt"].strip():
+            self.counts["empty-prompt"] += 1
         if rendering.is_chat:
             self.counts["conversations"] += 1
             self._look_at_turns(source, at, made)

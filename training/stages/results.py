@@ -15,7 +15,7 @@ from manifests.errors import HemmaError
 from training.content import tree
 from training.course import Course, Found, Stop, check
 from training.events import read as read_events
-from training.persist import backend_for
+from training.persist_backends import backend_for
 from training.stages.trials import child
 
 EVALUATE_TIMEOUT_S = 4 * 3600.0
