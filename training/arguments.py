@@ -126,7 +126,11 @@ def build_config(job: Mapping[str, Any], folder: Path, precision: PrecisionPlan,
     if said.get("save_strategy") == "no":
         del said["save_strategy"]
     wanted = {**_defaults(arguments), **said, **_of_precision(precision, said), **_fixed(job, folder), **overrides}
-    return cls(**{name: value for name, value in wanted.items() if name in fields})
+    config: Any = cls(**{name: value for name, value in wanted.items() if name in fields})
+    if getattr(config, "n_gpu", 1) > 1:
+        # With several GPUs in sight the Trainer spreads each batch over them, and the effective batch size with it.
+        config._n_gpu = 1  # noqa: SLF001 - the Trainer's own setting; it has no argument
+    return config
 
 
 def check_length(job: Mapping[str, Any]) -> list[Finding]:

@@ -70,10 +70,10 @@ class HostCopy:
     def take(self, tree: Any) -> Any:
         """`tree` with every tensor copied; equal tensors (tied weights) stay one. Returns when the copy is complete."""
         # Page-locked memory is twice as fast from a GPU, and is taken from everybody: only a small share of it.
-        self._may_pin = torch.cuda.is_available() and size_of(tree) < PINNED_SHARE * available_memory()
+        self._may_pin = torch.cuda.is_initialized() and size_of(tree) < PINNED_SHARE * available_memory()
         seen: dict[tuple[Any, ...], torch.Tensor] = {}
         copied = self._copied(tree, seen, iter(range(1 << 30)))
-        if torch.cuda.is_available():
+        if torch.cuda.is_initialized():
             torch.cuda.synchronize()
         return copied
 

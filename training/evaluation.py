@@ -77,6 +77,8 @@ def evaluate(job: Job, model_dir: Path, folder: Path, on_progress: Progress | No
         found = _measure(job, model(), tokenizer, wanted, wanted.rows, say, "result")
         sample = _sample(job, model(), tokenizer, wanted.rows)
         with as_base() as base:
+            # The first rows warm it up, as the smoke did the result: throughputs are then of the same kind.
+            _measure(job, base, tokenizer, wanted, wanted.rows[:SMOKE_ROWS], say, "base")
             before = _measure(job, base, tokenizer, wanted, wanted.rows, say, "base")
     _suites(job, wanted, model_dir, folder, found, before)
     return _record(job, folder, wanted, smoke, found, before, sample)

@@ -77,7 +77,8 @@ def improvement_percent(metric: str, value: float, baseline: float | None) -> fl
     if baseline is None or not baseline or not math.isfinite(baseline) or not math.isfinite(value):
         return None
     change = (value - baseline) / abs(baseline) * 100
-    return round(change if is_higher_better(metric) else -change, 3)
+    # Adding zero turns a minus zero into zero.
+    return round(change if is_higher_better(metric) else -change, 3) + 0.0
 
 
 # --- text ---------------------------------------------------------------------------------------------------------

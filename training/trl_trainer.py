@@ -53,7 +53,7 @@ def parts(
         model.config.pad_token_id = tokenizer.pad_token_id
     return {
         "model": model,
-        "args": build_config(job, folder, precision, **(overrides or {})),
+        "args": build_config(job, folder, precision, **_of_reference(job, source), **(overrides or {})),
         "train_dataset": datasets["train"],
         "eval_dataset": datasets.get("eval"),
         "processing_class": tokenizer,
@@ -118,6 +118,14 @@ def publish_model(folder: Path, step: int | None = None, resumed: Checkpoint | N
     shutil.rmtree(target, ignore_errors=True)
     staged.rename(target)
     return {"model_dir": str(target), "checkpoint": found.path.name}
+
+
+def _of_reference(job: Mapping[str, Any], source: str | None) -> dict[str, Any]:
+    """What the reference model is loaded with, which TRL reads by the model's name: the same revision of it."""
+    if source is not None or job["method"] not in ("dpo", "grpo"):
+        return {}
+    said = {name: job["model"][name] for name in ("revision", "trust_remote_code") if job["model"].get(name)}
+    return {"model_init_kwargs": said} if said else {}
 
 
 def _whole(place: Path, step: int | None) -> Checkpoint | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import sys
 import threading
 import webbrowser
@@ -19,6 +20,7 @@ from controller.reports import console
 from controller.reports.training import EventScreen
 from lanes.verdict import Verdict
 from manifests.errors import UsageError
+from manifests.files import atomic_write
 from manifests.train import EXAMPLE
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
@@ -30,7 +32,7 @@ Run = Annotated[str, typer.Argument(metavar="RUN", help="Its id, the beginning o
 
 def register(app: typer.Typer) -> None:
     """Add these verbs to the command line."""
-    for verb in (train, gates, watch, dashboard):
+    for verb in (train, gates, watch, report, dashboard):
         app.command(verb.__name__)(verb)
 
 
@@ -99,7 +101,10 @@ def _follow(settings: dict[str, Any], run: str, *, as_json: bool) -> None:
         console.line(console.err(), "ok", f"left; the run goes on: hemma watch {session.run_id}")
         return
     if screen.last_stop is not None:
-        raise flow.stopped(screen.last_stop, int(end.get("exit_code") or 1))
+        code = int(end.get("exit_code") or 1)
+        if as_json:  # the last line has said it
+            raise typer.Exit(code)
+        raise flow.stopped(screen.last_stop, code)
     code = run_flow.exit_code_of(end, session.run_id)
     if code and not screen.seen:
         console.line(console.err(), "failed", f"the executor ended with {code} before its first event")
@@ -129,6 +134,25 @@ def gates(run: Run = "last", *, host: OnHost = None, as_json: AsJson = False) ->
     if found["stopped"]:
         console.line(console.err(), "failed", f"{found['stopped']['reason']}: {found['stopped']['message']}")
         console.line(console.err(), "do", found["stopped"]["remedy"])
+
+
+def report(
+    run: Run = "last",
+    *,
+    out: Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="Where; `-` is stdout.")] = "",
+    host: OnHost = None,
+) -> None:
+    """Write a training run's report as one HTML page.
+
+    Stages, evidence, loss, metrics against the base, alerts; it needs no network. Example: hemma report last -o run.html
+    """
+    run_id, page = flow.report(settings_for(host), run, dt.datetime.now(dt.UTC))
+    if out == "-":
+        sys.stdout.write(page)
+        return
+    path = out or f"{run_id}.html"
+    atomic_write(path, page.encode("utf-8"), mode=None)
+    sys.stdout.write(f"{path}\n")
 
 
 def dashboard(

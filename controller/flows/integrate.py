@@ -78,7 +78,7 @@ def integrate(settings: dict[str, Any], request: Event, on_event: Callable[[Even
 
     Raises NotIntegrated when a check did not hold, and the host's own refusal (base-mismatch, digest-mismatch ...).
     """
-    payload, job = train_flow._sent(settings, request)  # noqa: SLF001 - one way for code and requests to travel
+    payload, job = train_flow.sent(settings, request)
     python = request["job"]["python"]
     if not python.startswith(("/", "~")) and "/" in python:
         python = posixpath.join(".", python)

@@ -6,6 +6,7 @@ Nothing of torch here: the controller sends the code and the request, and reads 
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import hashlib
 import json
 import posixpath
@@ -15,6 +16,7 @@ from typing import Any
 from controller.flows import run as run_flow
 from controller.flows import runs as runs_flow
 from controller.flows.files import host_path
+from controller.reports import run_page
 from lanes import approval
 from lanes.gates import ACCEPTABLE, STAGES, standings
 from lanes.verdict import Verdict
@@ -66,12 +68,12 @@ def approved(request: dict[str, Any], *, is_yes: bool) -> Verdict:
 
 def submit(settings: dict[str, Any], request: dict[str, Any]) -> str:
     """Start the executor on the host and leave it there; returns the run id. A lost link starts nothing twice (S9-R18)."""
-    payload, job = _sent(settings, request)
+    payload, job = sent(settings, request)
     python = request["python"]
     if not python.startswith(("/", "~")) and "/" in python:
         python = posixpath.join(".", python)
-    sent = run_flow.request_of(settings, {"lease_s": None}, [python, "-I", payload, "execute", job])
-    session = run_flow.session_for(settings, sent, (_drop, _drop))
+    asked = run_flow.request_of(settings, {"lease_s": None}, [python, "-I", payload, "execute", job])
+    session = run_flow.session_for(settings, asked, (_drop, _drop))
     run_flow.follow(session)
     return str(session.run_id)
 
@@ -104,7 +106,7 @@ class EventLines:
                 self._on_event({str(key): value for key, value in event.items()})
 
 
-def _sent(settings: dict[str, Any], request: dict[str, Any]) -> tuple[str, str]:
+def sent(settings: dict[str, Any], request: dict[str, Any]) -> tuple[str, str]:
     """Make sure that the host has payload and request; returns their paths there. One trip when the code is there."""
     host = Host(settings["host"])
     code, digest = payload_zip()
@@ -154,6 +156,16 @@ def gates(settings: dict[str, Any], run: str) -> dict[str, Any]:
     ]
     more = {key: index.get(key) for key in ("stopped", "finished")}
     return {"run_id": found["run_id"], "stages": rows, "hashes": index["hashes"], **more}
+
+
+def report(settings: dict[str, Any], run: str, made_at: dt.datetime) -> tuple[str, str]:
+    """(run id, the run's report as one HTML page that needs no network), from one round trip."""
+    names = {f"{FOLDER}/{name}": name for name in run_page.FILES}
+    found = files_of(settings, run, *names)
+    if found[INDEX] is None:
+        raise HemmaError(f"run {found['run_id']} is no training run", remedy="hemma ps --all", code="no-training-run")
+    facts = run_page.facts_from(found["run_id"], {short: found[name] for name, short in names.items()})
+    return found["run_id"], run_page.page(facts, made_at)
 
 
 def stopped(event: Event, exit_code: int) -> RunStopped:

@@ -105,7 +105,9 @@ def _state(facts: Facts) -> tuple[str, str]:
 
 def _tiles(facts: Facts, events: Mapping[str, list[Facts]]) -> Markup:
     spent = run_parts.mapping(run_parts.facts_of(facts["evidence"], "job").get("spent"))
-    rows = run_parts.mappings(facts["results"].get("rows"))
+    # What was asked for, not how fast it was measured.
+    asked = run_parts.mapping(facts["results"].get("metrics"))
+    rows = [row for row in run_parts.mappings(facts["results"].get("rows")) if str(row.get("metric")) in asked]
     found: list[tuple[str, str]] = [("stages proven", _proven(facts))]
     losses = _series(facts["metrics"], "loss")
     if losses:

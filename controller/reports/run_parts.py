@@ -43,6 +43,16 @@ def number(value: object) -> str:
     return plots.short(float(value)) if isinstance(value, int | float) else words(value)
 
 
+def named_number(name: object, value: object) -> str:
+    """As `number`, in a unit that people read where the name says that it counts bytes."""
+    if not str(name).endswith("bytes") or not isinstance(value, int | float):
+        return number(value)
+    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if abs(value) >= size:
+            return f"{value / size:,.1f} {unit}"
+    return f"{number(value)} B"
+
+
 def words(value: object) -> str:
     """A value as text of a bearable length."""
     said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
@@ -115,7 +125,7 @@ def _check(check: Facts) -> Markup:
 def _short_facts(evidence: Facts) -> dict[str, Any]:
     """The facts that fit on a line, when the evidence was made, and over what."""
     shown: dict[str, Any] = {
-        str(key).replace("_", " "): number(value)
+        str(key).replace("_", " "): named_number(key, value)
         for key, value in mapping(evidence.get("facts")).items()
         if isinstance(value, str | int | float | bool) and value != ""
     }
@@ -166,8 +176,8 @@ def _result(row: Facts) -> Markup:
     return tag(
         "tr",
         tag("td", str(row.get("metric"))),
-        tag("td", number(row.get("value")), class_="number"),
-        tag("td", number(row.get("baseline")), class_="number"),
+        tag("td", named_number(row.get("metric"), row.get("value")), class_="number"),
+        tag("td", named_number(row.get("metric"), row.get("baseline")), class_="number"),
         tag("td", cell, class_=style),
     )
 
@@ -233,8 +243,10 @@ def request(job: Facts) -> Markup:
 
 def _value(value: Any) -> Markup:
     if isinstance(value, dict):
-        parts = [f"{key}: {number(each)}" for key, each in value.items() if each not in (None, {}, [], "")]
+        parts = [f"{key}: {named_number(key, each)}" for key, each in value.items() if each not in (None, {}, [], "")]
         return joined(", ".join(parts))
+    if isinstance(value, list):
+        return joined(", ".join(number(each) for each in value))
     return joined(number(value))
 
 

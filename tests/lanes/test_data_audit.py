@@ -31,10 +31,14 @@ LIMITS = {"token_loss": 0.02, "untrainable_rows": 0.01, "leakage": 0.0, "equal_p
 def kinds_of(rows: list[dict[str, Any]]) -> dict[str, Kind]:
     """The kind of each column as the scan has it: that of most rows which have a value."""
     names = dict.fromkeys(name for row in rows for name in row)
-    counts = {name: Counter(kind_of(row[name]) for row in rows if name in row) for name in names}
+    counts: dict[str, Counter[Kind]] = {
+        name: Counter(kind_of(row[name]) for row in rows if name in row) for name in names
+    }
     kinds: dict[str, Kind] = {}
     for name, count in counts.items():
-        there = [(number, kind) for kind, number in count.items() if kind not in {"null", "empty-list"}]
+        there: list[tuple[int, Kind]] = [
+            (number, kind) for kind, number in count.items() if kind not in {"null", "empty-list"}
+        ]
         kinds[name] = max(there, key=lambda each: each[0])[1] if there else count.most_common(1)[0][0]
     return kinds
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 from pathlib import Path
@@ -22,6 +23,12 @@ from training.scoring import Encoder, Scorer
 from training.suites import command, numbers
 
 Job = dict[str, Any]
+
+
+def needs(*libraries: str) -> pytest.MarkDecorator:
+    """Skip where a library of the train group is not installed."""
+    missing = [name for name in libraries if importlib.util.find_spec(name) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)} of the `train` group")
 
 
 def job_for(root: Path, method: str, *, asked: list[str] | None = None, **more: Any) -> Job:
@@ -100,6 +107,7 @@ def value_of(found: dict[str, Any], metric: str) -> tuple[float, float | None]:
 # --- perplexity ---------------------------------------------------------------------------------------------------
 
 
+@needs("sacrebleu", "rouge_score", "matplotlib")
 @pytest.mark.req("S14-R02", "S14-R10")
 def test_result_is_better_than_its_base_and_the_files_say_so(tmp_path: Path, folder: Path) -> None:
     seen: list[str] = []
@@ -185,6 +193,7 @@ def test_adapter_is_compared_with_the_same_base(tmp_path: Path, folder: Path) ->
     assert baseline == pytest.approx(same, rel=1e-6)
 
 
+@needs("rouge_score")
 def test_same_result_gives_the_same_numbers(tmp_path: Path, folder: Path) -> None:
     job = job_for(tmp_path / "repo", "sft", asked=["rouge"])
     first = run(job, folder)
@@ -241,6 +250,7 @@ def test_grpo_is_measured_by_its_own_reward(tmp_path: Path, folder: Path) -> Non
     assert found["conditions"]["most_new_tokens"] == 8
 
 
+@needs("sklearn")
 @pytest.mark.req("S14-R09")
 def test_classes_are_the_completions_and_a_model_can_tell_them_apart(tmp_path: Path, folder: Path) -> None:
     rows = [
@@ -262,6 +272,7 @@ def test_classes_are_the_completions_and_a_model_can_tell_them_apart(tmp_path: P
 # --- refusals -----------------------------------------------------------------------------------------------------
 
 
+@needs("sklearn")
 @pytest.mark.parametrize(
     ("metrics", "code"),
     [(["perplexities"], "metric-refused"), (["iou"], "metric-unavailable"), (["lm-eval:hellaswag"], "metric-unavailable"), (["accuracy"], "metric-refused")],
@@ -307,6 +318,7 @@ def test_weights_that_are_not_numbers_are_no_good_result(tmp_path: Path, folder:
 # --- measures by themselves ---------------------------------------------------------------------------------------
 
 
+@needs("sacrebleu", "rouge_score")
 def test_text_measures_are_those_of_their_libraries() -> None:
     same = of_texts(["bleu", "rouge", "exact_match"], ["the cat sat on the mat"] * 3, ["the cat sat on the mat"] * 3)
     assert same == {"bleu": pytest.approx(100.0), "rouge_1": 1.0, "rouge_2": 1.0, "rouge_l": 1.0, "exact_match": 1.0}
@@ -315,6 +327,7 @@ def test_text_measures_are_those_of_their_libraries() -> None:
     assert of_texts(["bleu", "rouge"], [""], ["the cat"])["bleu"] == 0.0
 
 
+@needs("sklearn")
 def test_class_measures_are_those_of_scikit_learn() -> None:
     scores = [[0.0, -1.0, -2.0], [-1.0, 0.0, -2.0], [0.0, -1.0, -2.0], [-2.0, -1.0, 0.0]]
     found, more = of_classes(
@@ -340,6 +353,7 @@ def test_improvement_counts_in_the_direction_of_the_metric(
     assert is_higher_better(metric) == ("perplexity" not in metric)
 
 
+@needs("sacrebleu", "rouge_score", "sklearn")
 def test_every_metric_has_a_way_of_measuring() -> None:
     installed = [name for name, (_, library) in measures.WANTED.items() if library != "torchmetrics"]
     assert set(kinds_of(installed)) == {"likelihood", "generation", "classes", "pairs", "rewards", "samples"}
@@ -410,6 +424,7 @@ def test_suite_runs_as_a_program_for_result_and_base(
 # --- files --------------------------------------------------------------------------------------------------------
 
 
+@needs("matplotlib")
 def test_report_is_a_table_and_hostile_names_stay_text(tmp_path: Path) -> None:
     record = {
         "name": "$x$ \x1b[31m", "run_id": "r", "conditions": {"rows": 3}, "not_covered": ["a"],

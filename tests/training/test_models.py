@@ -11,8 +11,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from tests.training.runs import ArraySource
-from tests.training.support import TINY, cpu, make_job
-from training import from_scratch
+from tests.training.support import TINY, cpu, datasets_of, make_job
+from training import dpo, from_scratch, grpo
 from training.errors import TrainingError
 from training.events import read_metrics
 from training.models import adapter_config, load_model, load_tokenizer, materialize, parameter_count, proxy, shrunk
@@ -80,6 +80,17 @@ def test_adapter_of_a_reward_model_brings_its_head(tmp_path: Path) -> None:
     assert found is not None
     assert (found.task_type, found.r) == ("SEQ_CLS", 4)
     assert adapter_config({**job, "lora": None}) is None
+
+
+@pytest.mark.req("S4-R04")
+@pytest.mark.parametrize("module", [dpo, grpo])
+def test_reference_is_of_the_same_revision_as_the_model(tmp_path: Path, module: Any) -> None:
+    job = make_job(tmp_path / "root", module.__name__.rpartition(".")[2])
+    place = materialize(job, tmp_path)
+    job["model"] = {"id": place, "revision": "abc123", "tokenizer": "tokenizer"}
+    trainer = module.build(job, tmp_path / "run", cpu(), datasets_of(job["method"]))
+    assert trainer.args.model_init_kwargs["revision"] == "abc123"
+    assert trainer.ref_model is not None
 
 
 @pytest.mark.req("S11-R04")

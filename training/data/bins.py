@@ -28,6 +28,7 @@ from manifests.files import read_json, write_json
 from training.data.batches import BinDataset
 from training.data.readers import LARGE_BUFFER_BYTES, Row
 from training.data.rendering import Split, cache_folder
+from training.data.tokens import tokenizer_digest
 from training.errors import NoRoom
 
 TOKENS, MANIFEST = "tokens.bin", "manifest.json"
@@ -58,13 +59,6 @@ class BinFile:
 def dtype_for(vocabulary: int) -> str:
     """uint16 for a vocabulary below 65535, else uint32 (S10-R06)."""
     return "uint16" if vocabulary < 65535 else "uint32"
-
-
-def tokenizer_digest(tokenizer: Any) -> str:
-    """The digest of all that decides which ids a text becomes: the whole tokenizer and its end token."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    said = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
-    return hashlib.sha256(f"{said}\0{tokenizer.eos_token_id}".encode()).hexdigest()
 
 
 def token_source(

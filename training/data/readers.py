@@ -36,7 +36,11 @@ def _opened(path: Path, buffer_bytes: int) -> IO[bytes]:
 def read_jsonl(path: Path, report: Report, buffer_bytes: int = BUFFER_BYTES) -> Iterator[Numbered]:
     """One JSON object per line; a file that begins with `[` is one JSON list of objects."""
     with _opened(path, buffer_bytes) as file:
-        head = file.read(4)
+        try:
+            head = file.read(4)
+        except (OSError, EOFError) as error:
+            report(0, f"cannot be read: {error}")
+            return
         file.seek(0)
         if head[:2] in _WIDE:
             report(0, "UTF-16, not UTF-8: convert it with `iconv -f UTF-16 -t UTF-8`")

@@ -26,7 +26,7 @@ from training.data.row_audit import Rendering
 from training.data.scanning import Scan
 from training.data.sources import Source, open_eval_source, open_source
 from training.data.splitting import Fingerprints, HoldOut, fingerprint
-from training.data.tokens import TokenCounter
+from training.data.tokens import TokenCounter, tokenizer_digest
 
 CACHE = "dataset_cache"
 BATCH_ROWS = 1000
@@ -110,15 +110,28 @@ def to_dataset(split: Split, cache: Path, *, tokenizer: Any = None) -> Any:
     from datasets import Dataset
 
     path = cache / f"{split.key}-{split.name}.arrow"
-    if not path.is_file():
-        cache.mkdir(parents=True, exist_ok=True)
-        staged = cache / f".{path.name}.{os.getpid()}"
-        try:
-            _write_rows(split, staged)
-            staged.replace(path)
-        finally:
-            staged.unlink(missing_ok=True)
-    return _packed(split.job, Dataset.from_file(str(path)), tokenizer)
+    _once(path, lambda staged: _write_rows(split, staged))
+    dataset = Dataset.from_file(str(path))
+    if not _is_packed(split.job):
+        return dataset
+    tokenizer = _tokenizer(split.job, tokenizer)
+    said = [split.key, tokenizer_digest(tokenizer), split.job["sequence_length"], split.job.get("arguments") or {}]
+    path = cache / f"{_digest(said)}-{split.name}-packed.arrow"
+    _once(path, lambda staged: _write_table(_packed(split.job, dataset, tokenizer), staged))
+    return Dataset.from_file(str(path))
+
+
+def _once(path: Path, write: Callable[[Path], None]) -> None:
+    """Have `path` written unless it is there: beside its place first, whole or not at all."""
+    if path.is_file():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(staged)
+        staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)
 
 
 def from_rows(rows: list[Row], job: Mapping[str, Any] | None = None, *, tokenizer: Any = None) -> Any:
@@ -127,7 +140,9 @@ def from_rows(rows: list[Row], job: Mapping[str, Any] | None = None, *, tokenize
     from datasets import Dataset
 
     dataset = Dataset(pa.Table.from_pylist(rows))
-    return dataset if job is None else _packed(job, dataset, tokenizer)
+    if job is None or not _is_packed(job):
+        return dataset
+    return _packed(job, dataset, _tokenizer(job, tokenizer))
 
 
 def _split(job: Mapping[str, Any], source: Source, name: str) -> Split:
@@ -234,9 +249,28 @@ def _schema(first: list[Row], split: Split) -> Any:
     return found
 
 
+def _is_packed(job: Mapping[str, Any]) -> bool:
+    """Whether rows are packed here; the other strategies are the trainer's own."""
+    return job["method"] == "sft" and job.get("packing") == "best-fit"
+
+
+def _tokenizer(job: Mapping[str, Any], given: Any) -> Any:
+    if given is not None:
+        return given
+    from training.models import load_tokenizer
+
+    return load_tokenizer(dict(job))
+
+
+def _write_table(dataset: Any, path: Path) -> None:
+    import pyarrow as pa
+
+    table = dataset.data.table
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
+        stream.write_table(table, max_chunksize=BATCH_ROWS)
+
+
 def _packed(job: Mapping[str, Any], dataset: Any, tokenizer: Any) -> Any:
-    if job["method"] != "sft" or job.get("packing") != "best-fit":
-        return dataset
     return pack_dataset(_tokenised(job, dataset, tokenizer), int(job["sequence_length"]))
 
 
@@ -246,10 +280,6 @@ def _tokenised(job: Mapping[str, Any], dataset: Any, tokenizer: Any) -> Any:
     import pyarrow as pa
     from datasets import Dataset
 
-    if tokenizer is None:
-        from training.models import load_tokenizer
-
-        tokenizer = load_tokenizer(job)
     shape = next(
         each for each in (("prompt", "completion"), ("messages",), ("text",)) if each[0] in dataset.column_names
     )

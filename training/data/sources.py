@@ -13,7 +13,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,7 @@ class Source:
 
     def columns(self) -> tuple[str, ...]:
         """The columns of the first row; empty when there is none."""
-        return next((tuple(row) for _, row in self.rows()), ())
+        return next((tuple(row) for _, row in replace(self, faults=Faults(), counts={}).rows()), ())
 
     def digest(self) -> str:
         """The digest of the files by name and content; of a hub id, of the id. Files that did not change are not reread."""

@@ -6,6 +6,7 @@ tokens of prompt and of prompt + completion part.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -150,3 +151,10 @@ def _options(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """The digest of all that decides which ids a text becomes: the whole tokenizer and its end token."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    said = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
+    return hashlib.sha256(f"{said}\0{tokenizer.eos_token_id}".encode()).hexdigest()

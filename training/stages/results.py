@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -32,7 +33,7 @@ def evaluate(course: Course) -> Found:
     digest = tree(model_folder(course))
     for name, value in end.result["metrics"].items():
         course.event("evaluated", metric=name, value=value, artifact_sha256=digest)
-    finite = all(isinstance(value, int | float) for value in end.result["metrics"].values())
+    finite = all(isinstance(value, int | float) and math.isfinite(value) for value in end.result["metrics"].values())
     checks = (check("metrics are numbers", finite and bool(end.result["metrics"]), json.dumps(end.result["metrics"])),)
     return Found("passed" if finite else "failed", checks, {**end.result, "artifact_sha256": digest})
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib
 import io
 import json
 import os
@@ -52,7 +53,8 @@ class Bench:
 
         self.folder = folder
         self.tokenizer = AutoTokenizer.from_pretrained(make_tokenizer(folder / "tokenizer"))
-        config = AutoConfig.for_model(**{**TINY, "vocab_size": len(self.tokenizer)})
+        settings: dict[str, Any] = {**TINY, "vocab_size": len(self.tokenizer)}
+        config = AutoConfig.for_model(**settings)
         AutoModelForCausalLM.from_config(config).save_pretrained(folder / "model")
         config.num_labels = 1
         AutoModelForSequenceClassification.from_config(config).save_pretrained(folder / "reward")
@@ -68,8 +70,8 @@ class Bench:
         assert trainer.state.global_step == 1
 
     def _trainer(self, method: str, model: Any, dataset: Any) -> Any:
-        import trl
-
+        # By name: type checkers see other exports than there are.
+        trl: Any = importlib.import_module("trl")
         common: dict[str, Any] = {
             "output_dir": str(self.folder / "out"),
             "max_steps": 1,
@@ -85,11 +87,12 @@ class Bench:
         if method == "grpo":
             args = trl.GRPOConfig(max_completion_length=4, num_generations=2, **common)
             return trl.GRPOTrainer(**parts, args=args, reward_funcs=by_length)
-        trainer, config = {
+        kinds: dict[str, Any] = {
             "sft": (trl.SFTTrainer, trl.SFTConfig),
             "dpo": (trl.DPOTrainer, trl.DPOConfig),
             "reward": (trl.RewardTrainer, trl.RewardConfig),
-        }[method]
+        }
+        trainer, config = kinds[method]
         return trainer(**parts, args=config(max_length=64, **common))
 
 
