@@ -51,8 +51,8 @@ HOOKS = ("on_pre_optimizer_step", "on_step_end", "on_log", "on_epoch_end")
 class Counts:
     """How often, and how much."""
 
-    rounds: int = 7
-    steps: int = 20
+    rounds: int = 5
+    steps: int = 14
     saves: int = 5
     layers: int = 8
     hidden: int = 768
@@ -99,12 +99,12 @@ def overhead(folder: Path, counts: Counts) -> list[Row]:
     arguments = {
         "max_steps": counts.steps,
         "save_steps": 10_000,
-        "per_device_train_batch_size": 8,
+        "per_device_train_batch_size": 4,
         "gradient_accumulation_steps": 1,
     }
     toy = {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4, "max_position_embeddings": 256}
     job = make_job(folder / "root", "sft", rows=256, arguments=arguments, sequence_length=128)
-    rows = _long_rows(8 * counts.steps)
+    rows = _long_rows(4 * counts.steps)
     job["model"]["config"].update(toy)
     medians: dict[str, list[float]] = {"ours": [], "plain": []}
     ours_us: list[float] = []

@@ -94,7 +94,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
 
 
 def _rows(facts: ContentFacts) -> ContentCheck:
-    fact = f"{facts.train_rows} train rows, {facts.eval_rows} eval rows"
+    fact = f"{facts.train_rows:,} train rows, {facts.eval_rows:,} eval rows"
     held = facts.train_rows > 0 and (facts.eval_rows > 0 or not facts.is_eval_wanted)
     return ContentCheck("rows", held, fact, "" if held else "both splits need at least one row that can be used")
 
@@ -102,7 +102,7 @@ def _rows(facts: ContentFacts) -> ContentCheck:
 def _left_out(name: str, count: int, facts: ContentFacts, accepts: frozenset[str]) -> ContentCheck:
     if not count:
         return ContentCheck(name, True, "none")
-    fact = f"{count} of {facts.rows + facts.unreadable_rows} rows; {facts.examples.get(name, 'no example')}"
+    fact = f"{count:,} of {facts.rows + facts.unreadable_rows:,} rows; {facts.examples.get(name, 'no example')}"
     if name in accepts:
         return ContentCheck(name, True, f"{fact} (left out, the manifest accepts it)")
     mend = (
@@ -113,7 +113,7 @@ def _left_out(name: str, count: int, facts: ContentFacts, accepts: frozenset[str
 
 def _template(facts: ContentFacts) -> ContentCheck:
     if facts.template_fault is None:
-        return ContentCheck("chat-template", True, f"{facts.conversations} conversations rendered with it")
+        return ContentCheck("chat-template", True, f"{facts.conversations:,} conversations rendered with it")
     return ContentCheck(
         "chat-template", False, facts.template_fault, "name a tokenizer with a chat template (model.tokenizer)"
     )
@@ -122,7 +122,7 @@ def _template(facts: ContentFacts) -> ContentCheck:
 def _token_loss(facts: ContentFacts, limit: float) -> ContentCheck:
     total = facts.total_tokens or 0
     share = facts.lost_tokens / total if total else 0.0
-    fact = f"{facts.lost_tokens} of {total} tokens ({share:.2%}) would never be seen; the limit is {limit:.2%}"
+    fact = f"{facts.lost_tokens:,} of {total:,} tokens ({share:.2%}) would never be seen; the limit is {limit:.2%}"
     mend = "packing: bfd_split (or best-fit) loses none; else a longer sequence_length, or thresholds.token_loss"
     return ContentCheck("token-loss", share <= limit, fact, "" if share <= limit else mend)
 
@@ -131,7 +131,7 @@ def _share(name: str, count: int, of: int, limit: float, facts: ContentFacts) ->
     share = count / of if of else 0.0
     words, mend = _WORDS[name]
     if not count:
-        return ContentCheck(name, True, f"0 of {of} {words}")
+        return ContentCheck(name, True, f"0 of {of:,} {words}")
     example = f"; {facts.examples[name]}" if name in facts.examples else ""
-    fact = f"{count} of {of} {words} ({share:.2%}, the limit is {limit:.2%}){example}"
+    fact = f"{count:,} of {of:,} {words} ({share:.2%}, the limit is {limit:.2%}){example}"
     return ContentCheck(name, share <= limit, fact, "" if share <= limit else mend)

@@ -250,7 +250,7 @@ def _tokens(train: RowAudit, facts: ContentFacts) -> dict[str, Any] | None:
     return {
         **train.tokens.as_dict(),
         "lost": facts.lost_tokens,
-        "share_lost": round(facts.lost_tokens / facts.total_tokens, 6) if facts.total_tokens else 0.0,
+        "share_lost": round(facts.lost_tokens / facts.total_tokens, 9) if facts.total_tokens else 0.0,
         "trainable": train.counts["trainable"],
         "rows_too_long": train.counts["long"],
         "rows_without_loss": train.counts["masked"],

@@ -15,19 +15,23 @@ STYLE = """
 --no:#b3261e;--mark:#9a5b00;--bar:#4a78c9;--cut:#d3706a}
 @media(prefers-color-scheme:dark){:root{--ink:#e6e9ef;--soft:#a3adbb;--line:#343b47;--ground:#14171c;--card:#1c2027;
 --ok:#5bd394;--no:#ff8a80;--mark:#f0b45b;--bar:#6f9ae8;--cut:#e58a84}}
-*{box-sizing:border-box}body{margin:0;background:var(--ground);color:var(--ink);
+*{box-sizing:border-box}body{margin:0;overflow-wrap:anywhere;background:var(--ground);color:var(--ink);
 font:15px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
 main{max-width:70rem;margin:0 auto;padding:1.2rem}h1{font-size:1.5rem;margin:.2rem 0}h2{font-size:1.1rem;margin:2rem 0 .6rem}
 .verdict{display:inline-block;padding:.1rem .7rem;border-radius:1rem;border:1px solid currentColor;font-weight:600}
 .ok{color:var(--ok)}.no{color:var(--no)}.soft{color:var(--soft)}.wide{overflow-x:auto}
 table{border-collapse:collapse;width:100%;background:var(--card)}
-th,td{text-align:left;padding:.35rem .6rem;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}
-th{color:var(--soft);font-weight:600}td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+th,td{text-align:left;padding:.35rem .6rem;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:break-word}
+th{color:var(--soft);font-weight:600;overflow-wrap:normal}td.n{text-align:right;font-variant-numeric:tabular-nums}
+td.n,td.ok,td.no{white-space:nowrap}td.name{font-weight:600;min-width:9rem;overflow-wrap:anywhere}td.long{overflow-wrap:anywhere}
 pre{background:var(--card);border:1px solid var(--line);border-radius:.4rem;padding:.7rem;overflow-x:auto;
 white-space:pre-wrap;overflow-wrap:anywhere;font-size:13px;max-height:24rem}
-svg{width:100%;height:auto;background:var(--card);border:1px solid var(--line);border-radius:.4rem}
+svg{width:100%;min-width:30rem;height:auto;background:var(--card);border:1px solid var(--line);border-radius:.4rem}
 svg text{fill:var(--soft);font:12px system-ui,sans-serif}.bar{fill:var(--bar)}.cut{fill:var(--cut)}
 .limit{stroke:var(--mark);stroke-width:2;stroke-dasharray:5 4}svg .limit-word{fill:var(--mark)}
+@media(max-width:40rem){table,tbody,tr,td{display:block}thead{display:none}tr{border-bottom:1px solid var(--line);padding:.5rem 0}
+td{border:0;padding:.1rem .6rem}td.n{text-align:left}
+td[data-of]::before{content:attr(data-of) " ";color:var(--soft)}td:empty{display:none}}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1rem;margin:.8rem 0}dt{color:var(--soft)}dd{margin:0}
 """.replace("\n", "")
 
@@ -74,25 +78,27 @@ def _section(title: str, body: str) -> str:
 
 
 def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table; on a narrow screen its rows stand as blocks, in which a cell says what it is of (`data-of`)."""
     head = "".join(f"<th>{escape(each)}" for each in headings)
     body = "".join("<tr>" + "".join(row) for row in rows)
     return f"<div class=wide><table><thead><tr>{head}<tbody>{body}</table></div>"
 
 
-def _cell(value: object, kind: str = "") -> str:
-    return f"<td class='{kind}'>{escape(str(value))}" if kind else f"<td>{escape(str(value))}"
+def _cell(value: object, kind: str = "", of: str = "") -> str:
+    marks = (f" class='{kind}'" if kind else "") + (f" data-of='{of}'" if of else "")
+    return f"<td{marks}>{escape(str(value))}"
 
 
-def _number(value: float) -> str:
-    return _cell(f"{value:,}", "n")
+def _number(value: float, of: str) -> str:
+    return _cell(f"{value:,}", "n", of)
 
 
 def _checks(checks: Sequence[Mapping[str, Any]]) -> str:
     rows = (
         (
             _cell("holds" if check["held"] else "does not hold", "ok" if check["held"] else "no"),
-            _cell(check["name"]),
-            _cell(check["fact"]),
+            _cell(check["name"], "name"),
+            _cell(check["fact"], "long"),
             _cell(check["mend"]),
         )
         for check in sorted(checks, key=lambda each: bool(each["held"]))
@@ -122,8 +128,12 @@ def histogram(bars: Sequence[Bar], limit: int | None, unit: str) -> str:
     step = (_WIDTH - 20) / len(bars)
     drawn = "".join(_bar(at, bar, step, most, limit, unit) for at, bar in enumerate(bars))
     marks = "".join(
-        f"<text x={10 + share * (_WIDTH - 20):.0f} y={_BASE + 18} text-anchor={anchor}>{round(share * last):,}</text>"
-        for share, anchor in ((0, "start"), (0.5, "middle"), (1, "end"))
+        f"<text x={10 + share * (_WIDTH - 20):.0f} y={_BASE + 18} text-anchor={anchor}>{round(share * last):,}{end}</text>"
+        for share, anchor, end in (
+            (0, "start", ""),
+            (0.5, "middle", ""),
+            (1, "end", " and more" * (bars[-1][1] > last)),
+        )
     )
     line = ""
     if limit is not None and limit < last:
@@ -135,9 +145,9 @@ def histogram(bars: Sequence[Bar], limit: int | None, unit: str) -> str:
         )
     label = f"How many rows have how many {unit}"
     return (
-        f"<svg viewBox='0 0 {_WIDTH} {_HEIGHT}' role=img aria-label='{escape(label)}'>{drawn}"
+        f"<div class=wide><svg viewBox='0 0 {_WIDTH} {_HEIGHT}' role=img aria-label='{escape(label)}'>{drawn}"
         f"<line x1=10 x2={_WIDTH - 10} y1={_BASE} y2={_BASE} stroke=currentColor stroke-opacity=.4 />{marks}{line}"
-        f"<text x={_WIDTH / 2} y={_BASE + 34} text-anchor=middle>{escape(unit)}</text></svg>"
+        f"<text x={_WIDTH / 2} y={_BASE + 34} text-anchor=middle>{escape(unit)}</text></svg></div>"
     )
 
 
@@ -155,11 +165,11 @@ def _bar(at: int, bar: Bar, step: float, most: int, limit: int | None, unit: str
 def _columns(columns: Sequence[Mapping[str, Any]]) -> str:
     rows = (
         (
-            _cell(column["name"]),
+            _cell(column["name"], "name"),
             _cell(", ".join(f"{kind} {count:,}" for kind, count in column["kinds"].items())),
-            _number(column["missing"]),
-            _number(column["empty"]),
-            _cell(_sizes(column)),
+            _number(column["missing"], "missing"),
+            _number(column["empty"], "empty"),
+            _cell(_sizes(column), "long"),
         )
         for column in columns
     )
@@ -180,7 +190,12 @@ def _sizes(column: Mapping[str, Any]) -> str:
 
 def _sources(sources: Sequence[Mapping[str, Any]]) -> str:
     rows = (
-        (_cell(source["split"]), _cell(each["file"]), _number(each["rows"]), _cell(each["cause"] or ""))
+        (
+            _cell(source["split"]),
+            _cell(each["file"], "long"),
+            _number(each["rows"], "rows"),
+            _cell(each["cause"] or "", "long"),
+        )
         for source in sources
         for each in source["files"][:200]
     )

@@ -20,6 +20,7 @@ from lanes.data_audit import judge_format, kept_columns, row_fault
 from lanes.data_values import Kind
 from manifests.errors import HemmaError
 from manifests.files import read_json, write_json
+from training.data.local_copy import local_file
 from training.data.packing import pack_dataset
 from training.data.readers import Row
 from training.data.row_audit import Rendering
@@ -111,14 +112,14 @@ def to_dataset(split: Split, cache: Path, *, tokenizer: Any = None) -> Any:
 
     path = cache / f"{split.key}-{split.name}.arrow"
     _once(path, lambda staged: _write_rows(split, staged))
-    dataset = Dataset.from_file(str(path))
+    dataset = Dataset.from_file(str(local_file(path)))
     if not _is_packed(split.job):
         return dataset
     tokenizer = _tokenizer(split.job, tokenizer)
     said = [split.key, tokenizer_digest(tokenizer), split.job["sequence_length"], split.job.get("arguments") or {}]
     path = cache / f"{_digest(said)}-{split.name}-packed.arrow"
     _once(path, lambda staged: _write_table(_packed(split.job, dataset, tokenizer), staged))
-    return Dataset.from_file(str(path))
+    return Dataset.from_file(str(local_file(path)))
 
 
 def _once(path: Path, write: Callable[[Path], None]) -> None:

@@ -80,7 +80,10 @@ class Faults:
 
 @dataclass
 class Source:
-    """One split of a dataset. `rows()` streams it; after it ended, `faults` and `counts` say how that went."""
+    """One split of a dataset. `rows()` streams it; after it ended, `faults` and `counts` say how that went.
+
+    `local` are copies to read in the place of files (training/data/local_copy.py); what is said names the files.
+    """
 
     name: str
     format: str
@@ -90,6 +93,7 @@ class Source:
     stream: Callable[[], Iterator[Row]] | None = None
     splits: tuple[str, ...] = ()
     buffer_bytes: int = readers.BUFFER_BYTES
+    local: dict[Path, Path] = field(default_factory=dict[Path, Path])
     faults: Faults = field(default_factory=Faults)
     counts: dict[str, int] = field(default_factory=dict[str, int])
 
@@ -102,7 +106,7 @@ class Source:
         read = self._reader()
         for index, path in enumerate(self.files):
             count = 0
-            for number, row in read(path, self._reporter(index), self.buffer_bytes):
+            for number, row in read(self.local.get(path, path), self._reporter(index), self.buffer_bytes):
                 count += 1
                 yield (index, number), row
             self.counts[self._shown(path)] = count

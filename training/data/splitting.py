@@ -82,7 +82,7 @@ class HoldOut:
 
     def count(self, found: Fingerprints) -> int:
         """How many rows of a split are held out."""
-        return found.scaled(int((found.values() < np.uint64(min(self.limit, SPACE - 1))).sum()))
+        return found.scaled(int((found.values() <= np.uint64(self.limit - 1)).sum())) if self.limit else 0
 
 
 def duplicates(found: Fingerprints) -> int:
