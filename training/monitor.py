@@ -30,6 +30,8 @@ HEARTBEAT_S = 1.0
 PRINT_EVERY_S = 1.0
 # The tokens that a method has seen so far: TRL's name, and the Trainer's own.
 _TOKEN_COUNTS = ("num_tokens", "num_input_tokens_seen")
+# Counters and clocks: no rule looks at them, and each series that is watched costs time at every step.
+_COUNTED = frozenset(("step", "at", "epoch", "total_flos", "train_runtime", *_TOKEN_COUNTS))
 # What these find is told at once and ends the attempt; a stall ends nothing, it may pass.
 _ENDING = {
     "non-finite": "nan-loss",
@@ -58,7 +60,14 @@ class Monitor:
         self.watch = Watch(method=method)
         self._clock = clock
         self._guard = threading.Lock()
-        self._state: dict[str, Any] = {"state": "starting", "step": 0, "total": None}
+        self._state: dict[str, Any] = {
+            "state": "starting",
+            "step": 0,
+            "total": None,
+            "step_at": None,
+            "loss": None,
+            "tokens_per_s": None,
+        }
         self._rate = _Rate()
         self._printed_at = -math.inf
         self._ending = threading.Event()
@@ -81,6 +90,7 @@ class Monitor:
 
     def step(self, step: int) -> str | None:
         """A step is done; returns why the training should stop here, or None. Raises what a save failed with."""
+        # In place, and only values of names that are there: the heartbeat may copy it at any time.
         self._state["step"] = step
         self._state["step_at"] = time.time()
         self._rate.step(self._clock(), step)
@@ -101,10 +111,11 @@ class Monitor:
             line["tokens_per_s"] = round(rate, 1)
         self.metrics.append(line)
         if "loss" in row:
-            self._note(loss=row["loss"], tokens_per_s=rate)
+            self._state["loss"] = row["loss"]
+            self._state["tokens_per_s"] = rate
         self._print(now, step)
         with self._guard:
-            found = self.watch.observe(step, line, now)
+            found = self.watch.observe(step, {name: line[name] for name in line if name not in _COUNTED}, now)
         self.tell(found)
         self._end_on(found)
         return found

@@ -1,4 +1,4 @@
-"""The ids of byte-level BPE tokenizers several times as fast, by looking up words instead of merging them again.
+r"""The ids of byte-level BPE tokenizers several times as fast, by looking up words instead of merging them again.
 
 A byte-level BPE tokenizer cuts text into words by one regular expression and merges each word by itself. Words repeat, so
 here each distinct one goes through the tokenizer's own model once, and text becomes ids by table. That is exact where the
