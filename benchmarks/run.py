@@ -226,7 +226,8 @@ def peaks_mb(stage: Stage, megabytes: int) -> dict[str, float]:
         # Peaks only grow, so the last look counts; a process that ends in between loses its last moments.
         while not done.wait(0.02):
             for pid, role in stage.processes().items():
-                seen[role] = max(seen.get(role, 0.0), peak_mb(pid))
+                if peak := peak_mb(pid):  # 0: it ended as we looked
+                    seen[role] = max(seen.get(role, 0.0), peak)
 
     watcher = threading.Thread(target=watch)
     watcher.start()

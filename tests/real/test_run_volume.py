@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
-import resource
 import signal
 import subprocess
 import time
@@ -137,10 +137,19 @@ def test_input_larger_than_memory_budgets_flows_through(own: Cli) -> None:
     size = 200 << 20
     argv = own.argv("run", "--", "wc", "-c")
     source = subprocess.Popen(["head", "-c", str(size), "/dev/zero"], stdout=subprocess.PIPE)
-    done = subprocess.run(argv, stdin=source.stdout, env=own.environ, capture_output=True, timeout=60, check=False)
+    client = subprocess.Popen(argv, stdin=source.stdout, env=own.environ, stdout=subprocess.PIPE)
     assert source.stdout is not None
+    assert client.stdout is not None
     source.stdout.close()
+    # The peak since exec; what rusage tells holds the size of the process that forked it as well.
+    peak, deadline = 0, time.monotonic() + 60
+    while client.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError, StopIteration, ValueError):
+            peak = max(peak, peak_kb(client.pid))
+        time.sleep(0.01)
+    assert client.wait(1) == 0
     assert source.wait() == 0
-    assert int(done.stdout) == size
+    with client.stdout:
+        assert int(client.stdout.read()) == size
     assert peak_kb(brokers(own)[0]) < MAX_MEMORY_KB
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 300 * 1024
+    assert 0 < peak < MAX_MEMORY_KB
