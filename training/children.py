@@ -41,6 +41,11 @@ class ChildEnd:
         """Whether it ended by itself, with success and a result."""
         return self.code == 0 and self.result is not None
 
+    @property
+    def last_line(self) -> str:
+        """The last line that it printed, which says most often why it ended."""
+        return next((line.strip() for line in reversed(self.tail.splitlines()) if line.strip()), "it said nothing")
+
     def as_dict(self) -> dict[str, Any]:
         """The end as evidence keeps it, without the log's text."""
         fields = ("code", "signal", "is_timed_out", "oom_kills", "seconds", "log")

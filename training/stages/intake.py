@@ -57,7 +57,7 @@ def surveyed(course: Course) -> dict[str, Any]:
     if not end.is_ok or end.result is None:
         raise Stop(
             "resource_unavailable",
-            f"the training environment cannot look at the request: {_last_line(end.tail)}",
+            f"the training environment cannot look at the request: {end.last_line}",
             f"hemma run -- {course.job['python']} -m pip list   (the `train` group must be installed there)",
         )
     course.survey = end.result
@@ -152,7 +152,3 @@ def _gib(size: float) -> str:
 
 def _joined(findings: list[dict[str, Any]]) -> str:
     return "; ".join(f"{each['name']}: {each['fact']}" for each in findings) or "all of them"
-
-
-def _last_line(text: str) -> str:
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "it said nothing")

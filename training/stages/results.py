@@ -29,7 +29,7 @@ def evaluate(course: Course) -> Found:
     """Measure the result against its base under the same conditions; the numbers come from the saved artefact (S14-R02)."""
     end = child(course, "evaluate", timeout_s=EVALUATE_TIMEOUT_S)
     if not end.is_ok or end.result is None:
-        raise Stop("evaluation_failed", f"the result could not be evaluated: {_last_line(end.tail)}", _again(course))
+        raise Stop("evaluation_failed", f"the result could not be evaluated: {end.last_line}", _again(course))
     digest = tree(model_folder(course))
     for name, value in end.result["metrics"].items():
         course.event("evaluated", metric=name, value=value, artifact_sha256=digest)
@@ -124,7 +124,3 @@ def _git(course: Course, *words: str) -> str:
 
 def _again(course: Course) -> str:
     return f"mend it, then hemma train --resume {course.run_id} MANIFEST: what is proven is not repeated"
-
-
-def _last_line(text: str) -> str:
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "it said nothing")

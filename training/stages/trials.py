@@ -33,7 +33,7 @@ def data_audit(course: Course) -> Found:
     if not end.is_ok or end.result is None:
         raise Stop(
             "resource_unavailable",
-            f"the dataset could not be audited: {_last_line(end.tail)}",
+            f"the dataset could not be audited: {end.last_line}",
             f"hemma logs {course.run_id}; mend the dataset, or name another one",
             needs_person=True,
         )
@@ -89,7 +89,3 @@ def _trial(end: ChildEnd, number: int) -> Found:
     facts: dict[str, Any] = {**(end.result or {}), "attempts": number, "end": end.as_dict()}
     checks = tuple(check(each["name"], each["held"], each["fact"]) for each in facts.get("checks") or ())
     return Found("passed" if all(each.held for each in checks) else "failed", checks, facts)
-
-
-def _last_line(text: str) -> str:
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "it said nothing")
