@@ -6,6 +6,7 @@ second thread and no second buffer in between (benchmarks/NOTES.md has what that
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -242,7 +243,7 @@ class Link:
         channel = transport.open_session(window_size=connection.WINDOW_BYTES, max_packet_size=connection.PACKET_BYTES)
         channel.settimeout(_START_TIMEOUT_S)
         channel.exec_command(delivery.command_line(str(self.spec.get("python") or "python3")))
-        channel.sendall(delivery.greeting())
+        _say(channel, delivery.greeting())
         self.agent = self._hello(channel, self._first_words(channel))
         # After its hello the agent says nothing until it is asked, so nothing can fall between the two buffers.
         channel.in_buffer = self._router
@@ -257,7 +258,7 @@ class Link:
         while True:
             word, noise = self._next_word(channel, noise)
             if word == "SEND":
-                channel.sendall(delivery.agent_zip()[0])
+                _say(channel, delivery.agent_zip()[0])
             elif word == "READY":
                 return noise
             else:
@@ -300,6 +301,12 @@ class Link:
             f"{python} cannot be started on the host" + (f": {said}" if said else ""),
             remedy='install python3 >= 3.9 there, or name one: python = "/path/to/python3" in [tool.hemma]',
         )
+
+
+def _say(channel: paramiko.Channel, data: bytes) -> None:
+    """Send what the agent's start needs; where nobody takes it any more, what the host said instead is read next."""
+    with contextlib.suppress(OSError):
+        channel.sendall(data)
 
 
 def _refusal(word: str) -> HemmaError:

@@ -56,11 +56,12 @@ def test_banners_and_noisy_shells_are_no_part_of_the_output(
 
 def test_a_missing_python_is_255_with_its_mend(hemma_with: Make, settings_env: EnvironFor, tmp_path: Path) -> None:
     cli = hemma_with(settings_env(state=tmp_path / "hemma", HEMMA_PYTHON="/nonexistent/python3"))
-    done = cli("run", "--", "true", timeout_s=20)
-    assert (done.returncode, done.stdout) == (255, b"")
-    assert b"/nonexistent/python3" in done.stderr
-    assert b"3.9" in done.stderr
-    assert b"[tool.hemma]" in done.stderr
+    for _ in range(8):  # the host may end the channel before or after our greeting: the answer is the same
+        done = cli("run", "--", "true", timeout_s=20)
+        assert (done.returncode, done.stdout) == (255, b"")
+        assert b"/nonexistent/python3" in done.stderr
+        assert b"3.9" in done.stderr
+        assert b"[tool.hemma]" in done.stderr
 
 
 def pythons(*versions: str) -> list[str]:
