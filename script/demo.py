@@ -1,11 +1,14 @@
 """The daily loop, narrated: every command is the real one, every result is checked. Run it with script/demo.
 
+The last chapter trains a tiny model; it needs the training environment (script/setup-train), and --no-train leaves it out.
+
 Everything lies under .state/demo: the loopback host with its keys, a bare origin, the authoritative clone on the host and
 the clone of the laptop. Exits 1 at the first step that does not do what it says, and always stops what it started.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 import shutil
@@ -27,6 +30,9 @@ HOST_CLONE = STATE / "on-the-host/hemma"
 LAPTOP_CLONE = STATE / "laptop/hemma"
 HOST = "demo"
 COMMAND_TIMEOUT_S = 60
+TRAIN_TIMEOUT_S = 600
+TRAIN_ENVIRONMENT = REPOSITORY / ".venv-train"
+TRAIN_MANIFEST = "manifests/runs/own-text.yaml"
 STREAMED_LINES = 30
 
 BOLD, DIM, OFF = ("\033[1m", "\033[2m", "\033[0m") if sys.stdout.isatty() else ("", "", "")
@@ -85,7 +91,14 @@ def show_output(text: str) -> None:
         print(f"   {DIM}|{OFF} {line}".replace(str(STATE), ".state/demo"), flush=True)
 
 
-def run(*argv: str, cwd: Path = LAPTOP_CLONE, stdin: bytes | None = None, expect: int = 0, quiet: bool = False) -> str:
+def run(
+    *argv: str,
+    cwd: Path = LAPTOP_CLONE,
+    stdin: bytes | None = None,
+    expect: int = 0,
+    quiet: bool = False,
+    timeout_s: float = COMMAND_TIMEOUT_S,
+) -> str:
     """Show and run a command, show what it says; returns its stdout. Raises StepFailed for another exit code."""
     if not quiet:
         show_command(list(argv), stdin)
@@ -96,7 +109,7 @@ def run(*argv: str, cwd: Path = LAPTOP_CLONE, stdin: bytes | None = None, expect
         input=stdin or b"",
         capture_output=True,
         check=False,
-        timeout=COMMAND_TIMEOUT_S,
+        timeout=timeout_s,
     )
     out, err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
     if not quiet or done.returncode != expect:
@@ -264,6 +277,29 @@ def detach() -> None:
     check(True, "wait says how it ended: 0")
 
 
+def train() -> None:
+    """This repository's own text -> tokenizer -> a tiny model, through every gate, to a commit that the laptop pulls."""
+    step("Train: this repository's own text, gathered by `hemma export`")
+    # The host's environment for training is its own affair; here it is the one beside this repository.
+    (HOST_CLONE / ".venv-train").symlink_to(TRAIN_ENVIRONMENT, target_is_directory=True)
+    with (HOST_CLONE / ".git/info/exclude").open("a", encoding="ascii") as file:
+        file.write(".venv-train\n")
+    run("hemma", "export", "--text", "../own-text.jsonl")
+    run("hemma", "put", "--parents", "../own-text.jsonl", "data/own-text.jsonl")
+    step("A tokenizer for it, trained on the host")
+    run("hemma", "tokenizer", TRAIN_MANIFEST, "--vocab-size", "2048", timeout_s=TRAIN_TIMEOUT_S)
+    run("hemma", "commit", "--message=Text and tokenizer", "data/own-text.jsonl", "data/tokenizer")
+    step("One command from the manifest to a result: audit, smoke, preflight, job, evaluation, commit (about 40 s)")
+    run("hemma", "train", TRAIN_MANIFEST, timeout_s=TRAIN_TIMEOUT_S)
+    gates = run("hemma", "gates", "last")
+    check("missing" not in gates.lower(), "every gate has its evidence")
+    run("hemma", "sync")
+    results = sorted(path.name for path in LAPTOP_CLONE.glob("results/**/*") if path.is_file())
+    check("benchmark_results.json" in results, "the laptop has the committed result")
+    run("hemma", "report", "last", "--out", "../report.html")
+    check((LAPTOP_CLONE.parent / "report.html").stat().st_size > 0, "the report: .state/demo/laptop/report.html")
+
+
 STORY = (start_the_host, run_commands, edit_on_the_host, bring_clones_together, cut_the_connection, detach)
 
 # --- beginning and end -------------------------------------------------------------------------------------------
@@ -297,6 +333,9 @@ def on_signal(number: int, frame: FrameType | None) -> NoReturn:
 
 def main() -> int:
     """Tell the story; returns 0 when every step did what it says and nothing is left running."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--no-train", action="store_true", help="leave the training step (and its 5.6 GB) out")
+    story = STORY if parser.parse_args().no_train else (*STORY, train)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, on_signal)
     started_s = time.monotonic()
@@ -306,7 +345,7 @@ def main() -> int:
         folder.mkdir(parents=True)
     failure = ""
     try:
-        for chapter in STORY:
+        for chapter in story:
             chapter()
         step("Stop everything")
         run("hemma", "host", "down", "--all", cwd=STATE)

@@ -25,6 +25,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "notebook": ("notebook",),
     "hooks": ("hooks", "hook"),
     "train": ("train", "gates", "watch", "report", "dashboard"),
+    "tokenizer": ("tokenizer",),
     "export": ("export",),
     "integrate": ("integrate",),
     "init": ("init",),

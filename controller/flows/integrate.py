@@ -5,28 +5,19 @@ The code goes by value, as for `hemma train`; what it finds comes back as JSON l
 
 from __future__ import annotations
 
-import posixpath
 import re
 from collections.abc import Callable
 from typing import Any
 
 from pydantic import ValidationError
 
-from controller.flows import run as run_flow
-from controller.flows import train as train_flow
+from controller.flows import host_tools
 from controller.flows.host_paths import on_host
 from manifests.adapters import Integrate
-from manifests.errors import HemmaError, UsageError, from_dict
+from manifests.errors import HemmaError, UsageError
 from manifests.model import faults
 from manifests.train import TrainManifest
-from remote.payload import PREFIX
 
-# A constant: what varies goes in as arguments.
-PROGRAM = (
-    "import sys; sys.path.insert(0, sys.argv[1]); "
-    f"from {PREFIX}.training.integrate import main; sys.exit(main(sys.argv[2]))"
-)
-TIMEOUT_S = 3600.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -78,35 +69,10 @@ def integrate(settings: dict[str, Any], request: Event, on_event: Callable[[Even
 
     Raises NotIntegrated when a check did not hold, and the host's own refusal (base-mismatch, digest-mismatch ...).
     """
-    payload, job = train_flow.sent(settings, request)
-    python = request["job"]["python"]
-    if not python.startswith(("/", "~")) and "/" in python:
-        python = posixpath.join(".", python)
-    last: list[Event] = []
-    printed = run_flow.Capture()
-    options = {"lease_s": settings["lease_s"], "timeout_s": TIMEOUT_S, "env": request["job"].get("environment") or {}}
-    sent = run_flow.request_of(settings, options, [python, "-I", "-c", PROGRAM, payload, job])
-
-    def take(event: Event) -> None:
-        last[:] = [event]
-        on_event(event)
-
-    session = run_flow.session_for(settings, sent, (train_flow.EventLines(take).write, printed.write))
-    code = run_flow.exit_code_of(run_flow.follow(session), session.run_id)
-    return _judged(last[0] if last else None, code, session.run_id, str(printed.fields("said").get("said", "")))
-
-
-def _judged(event: Event | None, code: int, run_id: str, printed: str) -> dict[str, Any]:
-    data = event["data"] if event else {}
-    if event and event["kind"] == "refused":
-        raise from_dict(data)
-    if event and event["kind"] == "not-integrated":
-        raise NotIntegrated(data)
-    if event and event["kind"] == "integrated" and code == 0:
-        return {**data, "run_id": run_id}
-    lines = printed.strip().splitlines()
-    raise HemmaError(
-        f"it ended with {code} before it was done: {lines[-1] if lines else 'it said nothing'}",
-        remedy=f"hemma logs {run_id}",
-        code="integration-failed",
-    )
+    answer = host_tools.call(settings, "integrate", request, on_event)
+    kind = answer.last["kind"] if answer.last else ""
+    if answer.last and kind == "not-integrated":
+        raise NotIntegrated(answer.last["data"])
+    if answer.last and kind == "integrated" and answer.exit_code == 0:
+        return {**answer.last["data"], "run_id": answer.run_id}
+    raise answer.failed("integration-failed")
