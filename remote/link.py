@@ -107,6 +107,8 @@ class Link:
         self._receivers: dict[int, Receiver] = {}
         self._next = 1
         self._lock = threading.Lock()
+        self._is_told = False  # that the link is gone, to all who waited for it
+        self._error: HemmaError | None = None
         self._credited = 0
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._keepalive_s = float(spec.get("keepalive_s") or 15)
@@ -122,8 +124,13 @@ class Link:
         with self._lock:
             channel = self._next
             self._next += 1
-            self._receivers[channel] = receiver
-        self.send(frames.json_frame(frames.OPEN, channel, request))
+            is_late = self._is_told  # a link can fail before its first client has come to it
+            if not is_late:
+                self._receivers[channel] = receiver
+        if is_late:
+            receiver.lost(self._error)
+        else:
+            self.send(frames.json_frame(frames.OPEN, channel, request))
         return channel
 
     def send(self, data: bytes) -> None:
@@ -192,6 +199,7 @@ class Link:
         self.is_gone = True
         self._on_gone(self)
         with self._lock:
+            self._is_told, self._error = True, error
             receivers = list(self._receivers.values())
             self._receivers.clear()
         torn = self._router.torn()

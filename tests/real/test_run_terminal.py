@@ -140,8 +140,8 @@ def test_every_key_goes_to_the_program_and_comes_back_once(on_terminal: Start) -
     terminal.type(b"echo $((6 * 7))\r")
     terminal.expect(rb"echo \$\(\(6 \* 7\)\)\r\n")  # the remote terminal's echo, and ours does not add another
     terminal.expect(rb"\n?42\r\n")
-    terminal.type(b"sleep 100\r")
-    terminal.expect(rb"sleep 100\r\n")
+    terminal.type(b"sh -c 'echo be''gun; exec sleep 100'\r")
+    terminal.expect(rb"begun\r\n")  # only then is it in the foreground; before, Ctrl-C would be the shell's
     terminal.type(b"\x03")  # the shell lives on: the byte went to its foreground job, not to us
     terminal.expect(rb"[#$] ")
     terminal.type(b"exit 7\r")
