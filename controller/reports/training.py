@@ -24,6 +24,29 @@ def sparkline(values: Sequence[float], width: int = 40) -> str:
     return "".join(BARS[min(7, int((value - low) / span * 8))] for value in shown)
 
 
+def alert_words(text: str) -> str:
+    """An alert's text for people: `step=7 metric=loss value=9 threshold=nan | Title: action` as a sentence."""
+    numbers, _, words = text.partition(" | ")
+    pairs = (word.partition("=") for word in numbers.split())
+    fields = {name: value for name, sign, value in pairs if sign}
+    title, _, action = words.partition(": ")
+    if not title or "metric" not in fields:
+        return text
+    limit = fields.get("threshold", "nan")
+    said = f"{title} at step {fields.get('step', '?')}: {fields['metric']} {_short(fields.get('value', '?'))}"
+    said += "" if limit == "nan" else f" (limit {_short(limit)})"
+    return said + (f"; {action}" if action not in ("", "nothing") else "")
+
+
+def _short(number: str) -> str:
+    """A number as written, in four digits; whole numbers whole."""
+    try:
+        value = float(number)
+    except ValueError:
+        return number
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
 class EventScreen:
     """Shows events one by one. `last_stop` is the executor's word for why it ended, if it did; `seen` counts events."""
 
@@ -75,8 +98,8 @@ class EventScreen:
         )
 
     def _on_alert(self, data: dict[str, Any], _: str) -> None:
-        said = " ".join(str(data.get(name)) for name in ("title", "text") if data.get(name))
-        self._line(_LEVELS.get(str(data.get("level")), "warn"), f"alert {data.get('sequence')}: {said}")
+        level = str(data.get("level"))
+        self._line(_LEVELS.get(level, "warn"), f"alert {data.get('sequence')}: {alert_words(str(data.get('text')))}")
 
     def _on_analysis(self, data: dict[str, Any], _: str) -> None:
         self._line("warn", f"{data.get('attempt')}: {data.get('category')} ({data.get('code')}); {data.get('change')}")
@@ -105,7 +128,8 @@ class EventScreen:
         return self._tenth > tenth
 
     def _on_evaluated(self, data: dict[str, Any], _: str) -> None:
-        self._line("ok", f"{data.get('metric')} {data.get('value')}")
+        value = data.get("value")
+        self._line("ok", f"{data.get('metric')} " + (f"{value:.4g}" if isinstance(value, float) else str(value)))
 
     def _on_persisted(self, data: dict[str, Any], _: str) -> None:
         self._line("ok", f"kept at {data.get('destination')}, read back as {str(data.get('sha256'))[:12]}")
