@@ -165,6 +165,13 @@ DEFAULT_RULES: tuple[Rule, ...] = (
         _NO_RUN,
     ),
     Rule(
+        "memory",
+        "local",
+        "path",
+        (".claude/project_*.json",),
+        "the project's memory: whoever acts writes it where they are, and git merges it entry by entry",
+    ),
+    Rule(
         "source",
         "hemma",
         "path",

@@ -15,8 +15,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from manifests.model import FileModel, Model, RawText
-from manifests.train import RepoPath
+from manifests.model import FileModel, Model, RawText, RepoPath
 
 Kind = Literal["any", "text", "json", "number", "yes-no", "code", "list"]
 CHAIN_BROKEN = "an entry was changed or removed: the registry only grows"

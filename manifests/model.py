@@ -6,10 +6,20 @@ know); it rises only when the meaning of a field changes, and an older Hemma the
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+import difflib
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    field_validator,
+)
 
 from manifests.errors import HemmaError
 from manifests.files import broken, read_json, write_json
@@ -27,6 +37,15 @@ def _as_is(value: str) -> str:
 
 # Text that may have been bytes outside UTF-8 (argv, paths): pydantic's own str refuses lone surrogates, these are data.
 RawText = Annotated[str, PlainValidator(_text, json_schema_input_type=str), PlainSerializer(_as_is)]
+
+
+def _relative(value: str) -> str:
+    if value.startswith(("/", "~")) or ".." in value.split("/"):
+        raise ValueError("must be a path inside the repository, relative to its root")
+    return value
+
+
+RepoPath = Annotated[str, AfterValidator(_relative)]
 
 
 class Model(BaseModel):
@@ -90,6 +109,47 @@ def faults(error: ValidationError) -> list[tuple[str, str]]:
         (".".join(str(part) for part in fault["loc"]), fault["msg"].removeprefix("Value error, "))
         for fault in error.errors(include_url=False, include_input=False, include_context=False)
     ]
+
+
+def near_misses(model: BaseModel, prefix: str = "") -> list[tuple[str, str]]:
+    """Unknown keys here and in the models below that look like a slip for a known one, as (dotted key, known key).
+
+    Unknown keys are kept, a newer Hemma may know them; a typing slip must not be ignored silently.
+    """
+    known = list(type(model).model_fields)
+    found: list[tuple[str, str]] = []
+    for key in model.model_extra or {}:
+        close = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
+        found += [(prefix + key, close[0])] if close else []
+    for name in known:
+        for below, each in _models_in(getattr(model, name), f"{prefix}{name}."):
+            found += near_misses(each, below)
+    return found
+
+
+def slips(model: BaseModel) -> list[str]:
+    """The same as sentences for people."""
+    return [f"`{key}` is unknown; did you mean `{_beside(key, meant)}`?" for key, meant in near_misses(model)]
+
+
+def _beside(key: str, other: str) -> str:
+    """`other` as a dotted key beside `key`."""
+    return key.rpartition(".")[0] + "." * ("." in key) + other
+
+
+def _models_in(value: object, prefix: str) -> Iterator[tuple[str, BaseModel]]:
+    """The models that a field holds, each with what the keys in it begin with."""
+    if isinstance(value, BaseModel):
+        yield prefix, value
+        return
+    entries: Iterable[tuple[object, object]] = ()
+    if isinstance(value, Mapping):
+        entries = cast("Mapping[object, object]", value).items()
+    elif isinstance(value, list | tuple):
+        entries = enumerate(cast("list[object]", value))
+    for key, entry in entries:
+        if isinstance(entry, BaseModel):
+            yield f"{prefix}{key}.", entry
 
 
 def broken_by(error: ValidationError, name: str) -> HemmaError:

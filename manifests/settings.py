@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, ValidationError
 
 from manifests.errors import UsageError
-from manifests.model import Model, RawText, faults
+from manifests.model import Model, RawText, RepoPath, faults, near_misses
 from manifests.run import Lane
 
 
@@ -213,6 +213,8 @@ class ProjectSettings(Model):
     env: Environment = Field(default_factory=dict[str, str])
     lanes: CheckedLaneRules = Field(default_factory=dict[str, JsonValue])
     notebooks: NotebookSettings = Field(default_factory=NotebookSettings)
+    drive: Plain | None = None
+    memory: RepoPath | None = None
 
 
 EXAMPLES = {
@@ -234,6 +236,8 @@ EXAMPLES = {
     "metadata": 'metadata = "intended"',
     "outputs": 'outputs = "intended"',
     "widgets": 'widgets = "intended"',
+    "drive": 'drive = "folder:~/hemma-drive", or a link to a folder of Drive',
+    "memory": 'memory = ".claude"',
     "intended": 'intended = ["kernelspec"]',
 }
 
@@ -250,20 +254,6 @@ def validated(kind: type[S], table: dict[str, Any], source: str) -> S:
     if slips:
         raise _refusal(source, slips)
     return settings
-
-
-def near_misses(settings: Model, prefix: str = "") -> list[tuple[str, str]]:
-    """Unknown keys that look like a slip for a known one, as (dotted key, known key)."""
-    known = list(type(settings).model_fields)
-    found: list[tuple[str, str]] = []
-    for key in settings.model_extra or {}:
-        close = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
-        found += [(prefix + key, close[0])] if close else []
-    for name, entry in settings.hosts.items() if isinstance(settings, UserConfig) else ():
-        found += near_misses(entry, f"hosts.{name}.")
-    if isinstance(settings, ProjectSettings):
-        found += near_misses(settings.notebooks, "notebooks.")
-    return found
 
 
 def unknown_keys(settings: Model) -> list[str]:

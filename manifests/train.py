@@ -6,16 +6,15 @@ silently (S1-R09, S4-R04). A person writes it, so every fault is a UsageError wi
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
+from manifests.adapters import Integrate
 from manifests.errors import UsageError
-from manifests.model import FileModel, Model, faults
+from manifests.model import FileModel, Model, RepoPath, faults, slips
 
 Method = Literal["sft", "dpo", "grpo", "reward", "causal-lm"]
 Packing = Literal["none", "bfd", "bfd_split", "wrapped", "best-fit"]
@@ -39,14 +38,7 @@ def _concrete(value: str) -> str:
     return value
 
 
-def _relative(value: str) -> str:
-    if value.startswith(("/", "~")) or ".." in value.split("/"):
-        raise ValueError("must be a path inside the repository, relative to its root")
-    return value
-
-
 Duration = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=30 * 86400)]
-RepoPath = Annotated[str, AfterValidator(_relative)]
 Amount = Annotated[float, Field(ge=0)]
 
 
@@ -147,6 +139,7 @@ class TrainManifest(FileModel):
     attempts: int = Field(default=3, ge=1, le=8)
     commit: list[RepoPath] = Field(default_factory=list)
     results: RepoPath = "results"
+    integrate: Integrate = Field(default_factory=Integrate)
 
     @model_validator(mode="after")
     def _holds_together(self) -> Self:
@@ -160,8 +153,12 @@ class TrainManifest(FileModel):
         return self
 
     def job(self) -> dict[str, Any]:
-        """The request as the executor takes it: plain data, durations in seconds (`resources.timeout_s`)."""
+        """The request as the executor takes it: plain data, durations in seconds (`resources.timeout_s`).
+
+        What is asked of an adapter later (`integrate`) is no part of the training, nor of what its evidence is bound to.
+        """
         data = self.as_dict()
+        del data["integrate"]
         data["resources"]["timeout_s"] = data["resources"].pop("timeout")
         return data
 
@@ -183,23 +180,10 @@ def parse(text: str, name: str) -> TrainManifest:
     except ValidationError as error:
         said = "; ".join(f"{key or 'the manifest'}: {rule}" for key, rule in faults(error))
         raise UsageError(f"{name}: {said}", remedy=f"$EDITOR {name}   (a whole one: hemma train --example)") from error
-    slips = list(near_misses(manifest))
-    if slips:
-        raise UsageError(f"{name}: " + "; ".join(slips), remedy=f"$EDITOR {name}")
+    misspelt = slips(manifest)
+    if misspelt:
+        raise UsageError(f"{name}: " + "; ".join(misspelt), remedy=f"$EDITOR {name}")
     return manifest
-
-
-def near_misses(model: BaseModel, where: str = "") -> Iterator[str]:
-    """Unknown keys that look like a known one misspelt, here and below: a typing slip must not be ignored silently."""
-    known = list(type(model).model_fields)
-    for key in model.model_extra or {}:
-        close = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
-        if close:
-            yield f"`{where}{key}` is unknown; did you mean `{where}{close[0]}`?"
-    for name in known:
-        value = getattr(model, name)
-        if isinstance(value, BaseModel):
-            yield from near_misses(value, f"{where}{name}.")
 
 
 EXAMPLE = """\

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import traceback
 from typing import Annotated, Any
 
@@ -28,10 +29,17 @@ MODULES: dict[str, tuple[str, ...]] = {
     "tokenizer": ("tokenizer",),
     "export": ("export",),
     "integrate": ("integrate",),
+    "memory": ("memory",),
     "init": ("init",),
     "config": ("config",),
     "host": ("host",),
 }
+
+
+# Verbs that change something. `run` is the user's own command, of which the host keeps a record.
+CHANGING = frozenset(
+    {"train", "sync", "commit", "push", "put", "edit", "apply", "integrate", "tokenizer", "export", "slice", "colab"}
+)
 
 
 def application(words: list[str] | None = None) -> typer.Typer:
@@ -68,16 +76,32 @@ def main(argv: list[str]) -> int:
         # `run` parses its own words, byte for byte; only its help page is made here.
         if rest[:1] == ["run"] and rest[1:] != ["--help"]:
             return _run([*(["--debug"] if debug else []), *rest[1:]])
-        typer.main.get_command(application(rest))(args=rest, prog_name="hemma")
-    except SystemExit as end:
-        return _code(end.code)
+        code = _remembered(rest, debug=debug)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except HemmaError as error:
         return _expected(error, rest, debug=debug)
     except Exception as error:  # noqa: BLE001 - the last net: a surprise becomes a report
         return _surprise(error, rest, debug=debug)
-    return 0
+    return code
+
+
+def _remembered(words: list[str], *, debug: bool) -> int:
+    """Run a verb; what it changed is noted in the project's memory, where there is one (S2-R11, S2-R16)."""
+    code = 1
+    try:
+        typer.main.get_command(application(words))(args=words, prog_name="hemma")
+    except SystemExit as end:
+        code = _code(end.code)
+    except HemmaError as error:
+        code = _expected(error, words, debug=debug)
+    else:
+        code = 0
+    if words and words[0] in CHANGING:
+        from controller.flows import memory
+
+        memory.note(words, code, os.getcwd(), os.environ)
+    return code
 
 
 def _show_version(asked: bool) -> None:

@@ -105,6 +105,7 @@ def hook(
     del words
     if name != "pre-commit":
         raise UsageError(f"hemma answers no hook {name!r}", remedy="hemma hooks install")
+    _memory_only_grows()
     verdict = flow.may_commit(os.getcwd(), os.environ)
     err = console.err()
     if verdict.allowed:
@@ -118,6 +119,24 @@ def hook(
     err.print(console.plain(f"or       {OVERRIDE}=1 git commit …   (here, knowingly)"))
     err.print(console.plain("or       git config hemma.role host   (if this clone is the host's own)"))
     raise typer.Exit(NeedsPerson.exit_code)
+
+
+def _memory_only_grows() -> None:
+    """Refuse a commit that makes the project's memory, where there is one, forget something (S2-R08)."""
+    from controller.flows import memory
+
+    found = memory.of(os.getcwd(), os.environ)
+    if not found.exists():
+        return
+    from controller.flows.memory_check import MemoryShrank, check
+
+    try:
+        check(found, since="HEAD", is_staged=True)
+    except MemoryShrank as error:
+        for finding in error.findings:
+            console.line(console.err(), "refused", finding)
+        console.line(console.err(), "do", f"git diff --cached -- {found.folder}   shows it; put back what was removed")
+        raise typer.Exit(NeedsPerson.exit_code) from error
 
 
 def _facts(reports: list[flow.Report], filters: list[str]) -> dict[str, Any]:

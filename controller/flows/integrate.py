@@ -9,13 +9,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import ValidationError
-
 from controller.flows import host_tools
 from controller.flows.host_paths import on_host
-from manifests.adapters import Integrate
 from manifests.errors import HemmaError, UsageError
-from manifests.model import faults
 from manifests.train import TrainManifest
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -41,24 +37,18 @@ class NotIntegrated(HemmaError):
 
 
 def request_of(manifest: TrainManifest, name: str, adapter: str, *, called: str | None, sha256: str | None) -> Event:
-    """The request as the host takes it. Raises UsageError for a name, a digest or checks that cannot be."""
+    """The request as the host takes it. Raises UsageError for a name or a digest that cannot be."""
     if manifest.method == "causal-lm" or manifest.lora is None:
         raise UsageError(f"{name} trains no adapter (it has no lora)", remedy="name the manifest it was trained by")
     if called is not None and not _NAME.fullmatch(called):
         raise UsageError(f"--name {called!r}: letters, digits, dot, dash and underscore", remedy="--name my-adapter")
     if sha256 is not None and not _SHA256.fullmatch(sha256):
         raise UsageError(f"--sha256 {sha256!r} is no sha256", remedy="64 characters of 0-9 and a-f")
-    spec = (manifest.model_extra or {}).get("integrate") or {}
-    try:
-        wanted = Integrate.model_validate(spec)
-    except ValidationError as error:
-        said = "; ".join(f"integrate.{key}: {rule}" for key, rule in faults(error))
-        raise UsageError(f"{name}: {said}", remedy=f"$EDITOR {name}") from error
     return {
         "adapter": on_host(adapter),
         "name": called or manifest.name,
         "sha256": sha256,
-        "integrate": wanted.as_dict(),
+        "integrate": manifest.integrate.as_dict(),
         "manifest": name,
         "job": manifest.job(),
     }

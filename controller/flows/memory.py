@@ -1,0 +1,294 @@
+"""`hemma memory`: the project's concept, structure and log, which only ever grow (S2-R04 to S2-R18).
+
+One writer at a time (a file lock), whole files by rename with fsync: an entry that was acknowledged is there after kill -9,
+and no reader ever sees half a file (S2-R19).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import getpass
+import json
+import os
+import subprocess
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from pydantic import ValidationError
+
+from controller.settings import read_files
+from lanes import memory as decide
+from manifests.errors import HemmaError, NeedsPerson, UsageError
+from manifests.files import atomic_write, broken, parse_json
+from manifests.memory import ARCHIVE, CONCEPT, LOG, STRUCTURE, Concept, LogEntry
+from manifests.model import faults
+
+LOCK_TIMEOUT_S = 60.0
+DRIVER = "hemma-memory"
+DRIVER_COMMAND = "hemma memory merge %O %A %B"
+_EMPTY_STRUCTURE = '{\n  "schema_version": 1,\n  "modules": []\n}\n'
+
+Entry = dict[str, Any]
+
+
+class Memory:
+    """The memory of the repository at `root`, in `folder` (relative to it)."""
+
+    def __init__(self, root: str, folder: str) -> None:
+        self.root, self.folder = root, folder
+
+    def path(self, name: str) -> str:
+        """Where a file of it lies."""
+        return os.path.join(self.root, self.folder, name)
+
+    def exists(self) -> bool:
+        """Whether the project has a memory."""
+        return os.path.exists(self.path(LOG))
+
+    @contextmanager
+    def locked(self) -> Generator[None]:
+        """One writer at a time, among processes too. Raises HemmaError when another holds it for a minute."""
+        from filelock import FileLock, Timeout
+
+        os.makedirs(os.path.dirname(self.path(LOG)), exist_ok=True)
+        lock = self.path(f".{LOG}.lock")
+        try:
+            with FileLock(lock, timeout=LOCK_TIMEOUT_S):
+                yield
+        except Timeout as error:
+            raise HemmaError(
+                f"{lock} was held for {LOCK_TIMEOUT_S:.0f} s", remedy=f"fuser {lock}   says by whom", code="memory-busy"
+            ) from error
+
+    def text(self, name: str, default: str) -> str:
+        """A file as text, or `default` where there is none. Raises HemmaError file-broken for bytes that are no text."""
+        try:
+            with open(self.path(name), "rb") as file:
+                return file.read().decode("utf-8")
+        except FileNotFoundError:
+            return default
+        except UnicodeDecodeError as error:
+            raise broken(self.path(name), f"is no UTF-8 ({error})") from error
+
+    def write(self, name: str, text: str) -> None:
+        """Replace a file by a longer one, whole."""
+        atomic_write(self.path(name), text.encode("utf-8"), mode=None)
+
+    def log(self, name: str = LOG) -> decide.Log:
+        """The log, or the archive. Raises HemmaError file-broken."""
+        return parsed(self.text(name, decide.EMPTY), self.path(name))
+
+    def concept(self) -> dict[str, Any]:
+        """The concept as it stands; all its fields, empty where nothing was said yet."""
+        return {**Concept().as_dict(), **self._object(CONCEPT)}
+
+    def structure(self) -> dict[str, Any]:
+        """The structure as it stands."""
+        return {"schema_version": 1, "modules": [], **self._object(STRUCTURE)}
+
+    def _object(self, name: str) -> dict[str, Any]:
+        text = self.text(name, "")
+        return parse_json(text.encode(), self.path(name)) if text else {}
+
+
+def of(start: str, environ: Mapping[str, str]) -> Memory:
+    """The memory of the project that `start` lies in. Raises UsageError where there is no repository."""
+    from controller.flows import work_tree
+
+    folder = read_files(start, environ).project.memory or ".claude"
+    return Memory(work_tree.top(start), folder)
+
+
+def parsed(text: str, name: str) -> decide.Log:
+    try:
+        return decide.parse(text)
+    except decide.LogBroken as error:
+        raise broken(name, f"is no log: {error}") from error
+
+
+# --- growing --------------------------------------------------------------------------------------------------------
+
+
+def create(memory: Memory) -> list[str]:
+    """Make the files that are missing (S2-R10); returns their names. What is there is left as it is."""
+    first = {CONCEPT: _dumped(Concept().as_dict()), STRUCTURE: _EMPTY_STRUCTURE, LOG: decide.EMPTY}
+    made: list[str] = []
+    with memory.locked():
+        for name, text in first.items():
+            if not os.path.exists(memory.path(name)):
+                memory.write(name, text)
+                made.append(os.path.join(memory.folder, name))
+    return made + _with_driver(memory)
+
+
+def _with_driver(memory: Memory) -> list[str]:
+    """Let git merge two branches' logs by entries. Returns the files that changed."""
+    lines = [f"{memory.folder}/{name} merge={DRIVER}" for name in (LOG, ARCHIVE)]
+    path = os.path.join(memory.root, ".gitattributes")
+    try:
+        with open(path, encoding="utf-8") as file:
+            there = file.read()
+    except FileNotFoundError:
+        there = ""
+    missing = [line for line in lines if line not in there.splitlines()]
+    if missing:
+        ended = there if not there or there.endswith("\n") else there + "\n"
+        atomic_write(path, (ended + "\n".join(missing) + "\n").encode(), mode=None)
+    for key, value in (("name", "entries of both branches"), ("driver", DRIVER_COMMAND)):
+        git(memory.root, "config", f"merge.{DRIVER}.{key}", value)
+    return [".gitattributes"] if missing else []
+
+
+def append(memory: Memory, entries: Iterable[Entry]) -> int:
+    """Put entries behind the others; returns how many there are now. Raises UsageError for one that is none.
+
+    What is old goes to the archive on the way, once there is enough of it.
+    """
+    checked = [_checked(entry) for entry in entries]
+    with memory.locked():
+        text = decide.appended(memory.log().text, checked)
+        memory.write(LOG, text)
+        _archive(memory, _today())
+        return len(memory.log().entries)
+
+
+def _checked(entry: Entry) -> Entry:
+    try:
+        return LogEntry.model_validate(entry).as_dict()
+    except ValidationError as error:
+        said = "; ".join(f"{key}: {rule}" for key, rule in faults(error))
+        raise UsageError(f"this is no log entry: {said}", remedy="hemma memory log --help") from error
+
+
+def entry_of(requested: str, executed: str, *, status: str, files: Sequence[str] = (), notes: str = "") -> Entry:
+    """An entry of now (S2-R16); the time is UTC."""
+    now = dt.datetime.now(dt.UTC)
+    return {
+        "date": now.strftime("%Y-%m-%d"),
+        "time": now.strftime("%H:%M:%S"),
+        "requested": requested,
+        "executed": executed,
+        "files_touched": list(files),
+        "status": status,
+        "notes": notes,
+    }
+
+
+def archive(memory: Memory) -> int:
+    """Move what is old to the archive, entry for entry; returns how many moved (S2-R17)."""
+    with memory.locked():
+        return _archive(memory, _today())
+
+
+def _archive(memory: Memory, today: dt.date) -> int:
+    log, there = memory.log(), memory.log(ARCHIVE)
+    left, grown, count = decide.archived(log.text, there.text, today)
+    if count:
+        memory.write(ARCHIVE, grown)  # first: a crash in between leaves them twice, never nowhere
+        memory.write(LOG, left)
+    return count
+
+
+def set_concept(memory: Memory, field: str, value: object, *, approved_by: str | None) -> Entry:
+    """Set a field of the concept. One that says something already needs approval (S2-R13), which the log records.
+
+    Raises NeedsPerson without it, UsageError for a value of the wrong kind.
+    """
+    with memory.locked():
+        before = memory.concept()
+        old = before.get(field)
+        if old not in ("", [], None) and old != value and approved_by is None:
+            raise NeedsPerson(
+                f"the concept's {field} says {old!r}, and changes only with approval",
+                remedy=f"hemma memory concept --set {field} ... --approve   (a person's decision)",
+            )
+        after = {**before, field: value}
+        try:
+            Concept.model_validate(after)
+        except ValidationError as error:
+            raise UsageError(
+                "; ".join(f"{key}: {rule}" for key, rule in faults(error)), remedy="hemma memory concept"
+            ) from error
+        entry = entry_of(f"set the concept's {field}", f"concept: {field}", status="success")
+        entry["files_touched"] = [os.path.join(memory.folder, CONCEPT)]
+        entry["concept"] = {"field": field, "from": old, "to": value, "approved_by": approved_by}
+        memory.write(LOG, decide.appended(memory.log().text, [entry]))
+        memory.write(CONCEPT, _dumped(after))
+    return entry
+
+
+def set_structure(memory: Memory, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Merge what the code says into the structure; returns it."""
+    with memory.locked():
+        standing = memory.structure()
+        merged = {**standing, "modules": decide.merged_modules(standing["modules"], found, _today().isoformat())}
+        memory.write(STRUCTURE, _dumped(merged))
+    return merged
+
+
+def merge(base: str, ours: str, theirs: str) -> None:
+    """git's merge driver: write the log of both branches over `ours`. Raises HemmaError file-broken."""
+    texts: list[str] = []
+    for path in (base, ours, theirs):
+        with open(path, encoding="utf-8") as file:
+            texts.append(file.read() or decide.EMPTY)
+    try:
+        merged = decide.merged_log(*texts)
+    except decide.LogBroken as error:
+        raise broken(ours, f"cannot be merged: {error}") from error
+    atomic_write(ours, merged.encode("utf-8"), mode=None)
+
+
+def found(memory: Memory, words: Sequence[str]) -> list[Entry]:
+    """The entries that hold every word, those of the archive first."""
+    return decide.matching([*memory.log(ARCHIVE).entries, *memory.log().entries], words)
+
+
+def concept_value(field: str, values: Sequence[str]) -> object:
+    """The words of a command line as that field takes them: a list, or one text. Raises UsageError."""
+    default = Concept().as_dict().get(field, "")
+    if isinstance(default, list):
+        return list(values)
+    if len(values) != 1:
+        raise UsageError(f"{field} takes one value", remedy=f'hemma memory concept --set {field} "..."')
+    return values[0]
+
+
+def who() -> str:
+    """Who approves: the user that git knows, else the account."""
+    done = subprocess.run(["git", "config", "user.email"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or getpass.getuser()
+
+
+# --- every action's own entry ---------------------------------------------------------------------------------------
+
+
+def note(argv: Sequence[str], exit_code: int, start: str, environ: Mapping[str, str]) -> None:
+    """Append this action's own entry, where the project has a memory (S2-R11, S2-R16). Secrets in it are masked."""
+    from lanes.redaction import redact
+
+    if "--help" in argv:
+        return
+    memory = of(start, environ)
+    if not memory.exists():
+        return
+    said = redact(" ".join(argv)).text
+    status = "success" if exit_code == 0 else "failed"
+    append(memory, [entry_of(f"hemma {said}", f"hemma {argv[0]}", status=status, notes=f"exit code {exit_code}")])
+
+
+def _today() -> dt.date:
+    return dt.datetime.now(dt.UTC).date()
+
+
+def _dumped(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def git(root: str, *words: str) -> str:
+    """What git says. Raises UsageError with its own words when it fails."""
+    done = subprocess.run(["git", "-C", root, *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UsageError(f"git {words[0]}: {done.stderr.strip()}", remedy=f"git -C {root} status")
+    return done.stdout

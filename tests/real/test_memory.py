@@ -1,0 +1,218 @@
+"""`hemma memory` in a real repository: many writers, writers that are killed, two branches, and git as the witness."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lanes import memory as decide
+from manifests.memory import ARCHIVE, CONCEPT, LOG, STRUCTURE
+from tests.support import make_repository
+
+HEMMA = str(Path(sys.executable).with_name("hemma"))
+IS_FULL = os.environ.get("HEMMA_FULL") == "1"
+KILLS = 200 if IS_FULL else 20
+# One writer, which says each number only once its entry is on the disk.
+WRITER = """
+import os, sys
+from controller.flows import memory
+place = memory.Memory(sys.argv[1], ".claude")
+for number in range(int(sys.argv[3])):
+    memory.append(place, [memory.entry_of(f"{sys.argv[2]}-{number}", "done", status="success", notes="x" * 300)])
+    os.write(1, f"{sys.argv[2]}-{number}\\n".encode())
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with an empty, committed memory."""
+    monkeypatch.setenv("HEMMA_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setenv("PATH", str(Path(HEMMA).parent) + os.pathsep + os.environ["PATH"])
+    (tmp_path / "repo").mkdir()
+    place = make_repository(tmp_path / "repo").path
+    hemma(place, "memory", "init")
+    commit(place, "a memory")
+    return place
+
+
+def hemma(root: Path, *words: str, code: int = 0) -> str:
+    """What `hemma` says; it must end with `code`."""
+    done = subprocess.run([HEMMA, *words], cwd=root, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == code, (words, done.stdout, done.stderr)
+    return done.stdout if code == 0 or "--json" in words else done.stderr
+
+
+def git(root: Path, *words: str, code: int = 0) -> str:
+    """What git says; it must end with `code`."""
+    done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == code, (words, done.stdout, done.stderr)
+    return done.stdout + done.stderr
+
+
+def commit(root: Path, message: str) -> None:
+    """Commit everything."""
+    git(root, "add", "-A")
+    git(root, "commit", "-q", "-m", message)
+
+
+def entries(root: Path) -> list[dict[str, Any]]:
+    """The log's entries, read by a plain JSON reader."""
+    return json.loads((root / ".claude" / LOG).read_text("utf-8"))["entries"]
+
+
+@pytest.mark.req("S2-R09", "S2-R10", "S2-R16")
+def test_the_files_are_made_and_grow(root: Path) -> None:
+    assert {path.name for path in (root / ".claude").glob("*.json")} == {CONCEPT, STRUCTURE, LOG}
+    hemma(root, "memory", "log", "halve the rate", "3e-4 -> 1.5e-4", "--file", "rate.yaml", "--notes", "tried twice")
+    assert hemma(root, "memory", "init") == "ok       everything is there\n"
+    (entry,) = entries(root)
+    assert entry["files_touched"] == ["rate.yaml"]
+    assert set(entry) >= {"date", "time", "requested", "executed", "status", "notes"}
+    assert "halve the rate" in hemma(root, "memory", "show")
+    assert json.loads(hemma(root, "memory", "search", "RATE", "twice", "--json")) == [entry]
+    hemma(root, "memory", "search", "nothing like it", code=1)
+    assert "success, partial, failed" in hemma(root, "memory", "log", "a", "b", "--status", "fine", code=2)
+
+
+@pytest.mark.req("S2-R12", "S2-R13")
+def test_the_concept_needs_approval_once_it_says_something(root: Path) -> None:
+    hemma(root, "memory", "concept", "--set", "vision", "one host")
+    assert "--approve" in hemma(root, "memory", "concept", "--set", "vision", "two hosts", code=75)
+    hemma(root, "memory", "concept", "--set", "vision", "two hosts", "--approve")
+    hemma(root, "memory", "concept", "--set", "core_goals", "fast", "safe")
+    said = json.loads(hemma(root, "memory", "concept", "--json"))
+    assert (said["vision"], said["core_goals"]) == ("two hosts", ["fast", "safe"])
+    commit(root, "a concept")
+    hemma(root, "memory", "check")
+    (root / ".claude" / CONCEPT).write_text(json.dumps({**said, "vision": "something else"}))
+    assert "changed without approval" in hemma(root, "memory", "check", code=1)
+
+
+@pytest.mark.req("S2-R14", "S2-R15")
+def test_the_structure_comes_from_the_code_and_forgets_nothing(root: Path) -> None:
+    (root / "pkg").mkdir()
+    (root / "pkg/__init__.py").write_text('"""A package."""\n')
+    (root / "pkg/work.py").write_text("import json\nfrom . import other\ndef run(a, *, b=1): ...\ndef _own(): ...\n")
+    (root / "pkg/other.py").write_text("def broken(:\n")
+    commit(root, "code")
+    hemma(root, "memory", "structure", "--update")
+    modules = {each["name"]: each for each in json.loads(hemma(root, "memory", "structure", "--json"))["modules"]}
+    work = modules["pkg.work"]
+    assert (work["dependencies"], work["public_api"]) == (["json", "pkg"], ["run(a, *, b=1)"])
+    assert work["last_modified"].startswith("20")
+    assert "cannot be parsed" in modules["pkg.other"]["notes"]
+    git(root, "rm", "-q", "pkg/other.py")
+    hemma(root, "memory", "structure", "--update")
+    modules = {each["name"]: each for each in json.loads(hemma(root, "memory", "structure", "--json"))["modules"]}
+    assert modules["pkg.other"]["status"] == "removed"
+
+
+@pytest.mark.req("S2-R19")
+def test_twenty_writers_at_once_lose_nothing(root: Path) -> None:
+    def write(name: int) -> str:
+        words = [sys.executable, "-c", WRITER, str(root), f"w{name}", "5"]
+        return subprocess.run(words, capture_output=True, text=True, check=True, timeout=110).stdout
+
+    with ThreadPoolExecutor(20) as pool:
+        said = "".join(pool.map(write, range(20))).split()
+    assert len(said) == 100
+    assert {each["requested"] for each in entries(root)} == set(said)
+
+
+@pytest.mark.req("S2-R19")
+@pytest.mark.timeout(600)
+def test_writers_that_are_killed_lose_no_entry_they_spoke_of(root: Path) -> None:
+    chance = random.Random(20261121)
+    spoken: set[str] = set()
+    for number in range(KILLS):
+        words = [sys.executable, "-c", WRITER, str(root), f"k{number}", "1000"]
+        with subprocess.Popen(words, stdout=subprocess.PIPE) as writer:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+            spoken.add(f"k{number}-0")
+            time.sleep(chance.uniform(0, 0.05))
+            writer.send_signal(signal.SIGKILL)
+            spoken |= {line.decode().strip() for line in writer.stdout}
+        decide.parse((root / ".claude" / LOG).read_text("utf-8"))
+    archive = root / ".claude" / ARCHIVE
+    there = entries(root) + (json.loads(archive.read_text())["entries"] if archive.exists() else [])
+    assert spoken <= {each["requested"] for each in there}
+    assert len({each["requested"] for each in there}) == len(there)
+
+
+@pytest.mark.req("S2-R08")
+def test_two_branches_entries_both_survive_a_merge(root: Path) -> None:
+    git(root, "checkout", "-q", "-b", "side")
+    hemma(root, "memory", "log", "on the side", "done")
+    commit(root, "side")
+    git(root, "checkout", "-q", "main")
+    hemma(root, "memory", "log", "on main", "done")
+    commit(root, "main")
+    git(root, "merge", "-q", "--no-edit", "side")
+    assert {each["requested"] for each in entries(root)} == {"on the side", "on main"}
+    assert "it only grew" in hemma(root, "memory", "check")
+
+
+@pytest.mark.req("S2-R04", "S2-R08")
+def test_history_tells_who_made_it_forget(root: Path) -> None:
+    hemma(root, "memory", "log", "first", "done")
+    hemma(root, "memory", "log", "second", "done")
+    commit(root, "two entries")
+    log = root / ".claude" / LOG
+    kept = log.read_text("utf-8")
+    log.write_text(kept.replace("first", "fisrt"))
+    assert "not committed yet" in hemma(root, "memory", "check", code=1)
+    commit(root, "rewritten")
+    log.write_text(kept)
+    commit(root, "and back")
+    found = json.loads(hemma(root, "memory", "check", "--json", code=1))
+    assert [each for each in found["findings"] if "first" in each], found
+    assert "it only grew" in hemma(root, "memory", "check", "--since", "HEAD")
+
+
+@pytest.mark.req("S2-R08")
+def test_a_merge_that_takes_one_side_is_found(root: Path) -> None:
+    git(root, "checkout", "-q", "-b", "side")
+    hemma(root, "memory", "log", "on the side", "done")
+    commit(root, "side")
+    git(root, "checkout", "-q", "main")
+    (root / "other.txt").write_text("x")
+    commit(root, "main")
+    git(root, "merge", "-q", "--no-edit", "-s", "ours", "side")
+    assert "on the side" in hemma(root, "memory", "check", code=1)
+
+
+@pytest.mark.req("S2-R08")
+def test_the_pre_commit_hook_refuses_to_forget(root: Path) -> None:
+    hemma(root, "memory", "log", "kept", "done")
+    commit(root, "an entry")
+    hemma(root, "hooks", "install")
+    (root / ".claude" / LOG).write_text(decide.EMPTY)
+    git(root, "add", "-A")
+    assert "kept" in git(root, "commit", "-q", "-m", "forget", code=1)
+
+
+@pytest.mark.req("S2-R11", "S21-R09")
+def test_what_hemma_changes_is_noted_with_secrets_masked(root: Path) -> None:
+    secret = "hf_" + "a1B2c3D4" * 4
+    hemma(root, "commit", "-m", f"token={secret}", code=2)
+    (entry,) = entries(root)
+    assert entry["status"] == "failed"
+    assert entry["requested"].startswith("hemma commit")
+    assert secret not in (root / ".claude" / LOG).read_text("utf-8")
+
+
+def test_a_broken_log_is_never_written_over(root: Path) -> None:
+    (root / ".claude" / LOG).write_text('{"entries": [')
+    assert "is no log" in hemma(root, "memory", "log", "a", "b", code=1)
+    assert (root / ".claude" / LOG).read_text() == '{"entries": ['
