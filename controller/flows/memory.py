@@ -101,6 +101,7 @@ def of(start: str, environ: Mapping[str, str]) -> Memory:
 
 
 def parsed(text: str, name: str) -> decide.Log:
+    """The log in `text`; `name` is what an error calls it. Raises HemmaError file-broken."""
     try:
         return decide.parse(text)
     except decide.LogBroken as error:
