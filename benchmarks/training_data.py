@@ -56,9 +56,9 @@ class Counts:
     """How often, and how much."""
 
     rounds: int = 3
-    characters: int = 16_000_000
+    characters: int = 32_000_000
     batches: int = 3000
-    audit_copies: int = 12
+    audit_copies: int = 6
 
 
 QUICK = Counts(rounds=1, characters=2_000_000, batches=200, audit_copies=1)

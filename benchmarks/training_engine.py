@@ -132,7 +132,7 @@ def overhead(folder: Path, counts: Counts) -> list[Row]:
         Row("step of the toy, median of rounds", ours, plain, "ms", None, "plain TRL"),
         # The difference of two noisy steps says less than what is spent in our own calls.
         Row("share of the step spent in our callback", plain + spent_us / 1000, plain, "ms", "<= 1.01", "plain TRL"),
-        Row("spent in our callback per step", spent_us, 200.0, "us", "<= 1", "budget"),
+        Row("spent in our callback per step", spent_us, None, "us"),
     ]
 
 

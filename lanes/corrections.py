@@ -96,6 +96,7 @@ def _smaller(code: str, now: Situation) -> Correction | NoCorrection:
     if isinstance(found, Rung):
         keys = {key: pair for key, pair in found.changes.items() if key not in ("devices", "hardware")}
         if found.number < 3 and keys:
+            keys |= _no_larger_evaluation(now, found.state.per_device_batch_size)
             arguments = {**now.arguments, **{key: pair[1] for key, pair in keys.items()}}
             return Correction(arguments, keys, f"{found.name}: {found.arithmetic}", found.number)
         return NoCorrection("retries_exhausted", "only a GPU with more memory is left", "run it on a larger GPU")
@@ -104,6 +105,18 @@ def _smaller(code: str, now: Situation) -> Correction | NoCorrection:
     assert isinstance(found, Exhausted)
     said = "; ".join(f"{each.number}: {each.why}" for each in found.reasons)
     return NoCorrection("retries_exhausted", f"{found.why} ({said})" if said else found.why, "a larger GPU")
+
+
+def _no_larger_evaluation(now: Situation, batch: int) -> dict[str, tuple[Any, Any]]:
+    """The batch of an evaluation amid the training, no larger than the training's own: it may be what did not fit."""
+    said = now.arguments
+    if str(said.get("eval_strategy", "no")) == "no":
+        return {}
+    # A group of completions stays together, in evaluation as in training.
+    least = int(said.get("num_generations", 8)) if now.method == "grpo" else 1
+    before = int(said.get("per_device_eval_batch_size", DEFAULT_BATCH))
+    after = max(batch, least)
+    return {"per_device_eval_batch_size": (before, after)} if after < before else {}
 
 
 def _renamed(now: Situation) -> Correction | NoCorrection:

@@ -81,6 +81,8 @@ invalid-value 3 :: target modules|deepspeed config|invalidly configured :: (Targ
 # --- data
 missing-column 3 :: column :: (Column to remove|Column name) \[?{QUOTED}\]? not in the dataset|columns? \[?["'][^\n]{0,140}(not found|does not exist|not in the dataset|don't exist)
 missing-column 3 :: no columns in the dataset|no columns match :: No columns in the dataset match the model's forward method|missing the following columns
+missing-column 3 :: batch received was empty|did not return a loss :: (The batch received was empty, your model won't be able to train|model did not return a loss from the inputs)
+missing-column 3 :: does not fit :: does not fit (sft|dpo|grpo|reward|causal-lm):
 missing-column 3 :: keyerror :: KeyError: ?[\"'](?P<name>text|texts|prompts?|messages?|conversations?|chosen|rejected|completions?|instruction|inputs?|input_ids|labels?|output|outputs|response|responses|answers?|questions?|content|role|from|value|train|validation|test|image|images|audio|label_ids|attention_mask|solution|problem|system|query|sentence\w*|target|source|human|gpt|user|assistant|tokens|words|document|summary|title|context|score|id)[\"']
 missing-column 2.6 :: keyerror :: (datasets/(formatting|arrow_dataset|iterable_dataset)|(sft|dpo|grpo|reward|kto)_trainer|data_collator|data_utils)\S*\.py\b[^\0]{0,380}?KeyError: ?["'](?P<name>[^"'\n]+)["']
 column-cast 3 :: same columns|couldn't cast|column names don't match|casterror|castexception :: (must have the same columns|Couldn't cast\b|because column names don't match|DatasetGenerationCastError)
@@ -93,6 +95,7 @@ ragged-rows 3 :: stack expects|inhomogeneous :: (stack expects each tensor to be
 no-pad-token 3 :: padding token|pad token|pad_token :: (Asking to pad but the tokenizer does not have a padding token|Cannot handle batch sizes > 1 if no padding token)
 data-missing 1.5 :: stopiteration :: ^(\[\w+\]:?)? ?StopIteration ?$
 wrong-type 3 :: 'endswith'|text input must be|textencodeinput|textinputsequence :: ('(NoneType|int|float|list)' object has no attribute 'endswith'|text input must be of type|TextEncodeInput must be|TextInputSequence must be)
+wrong-type 2 :: 'list' object has no :: AttributeError: 'list' object has no attribute 'shape'
 data-missing 3 :: couldn't find|doesn't contain any data|dataset is empty|num_samples should|datasetnotfound|no examples :: (Couldn't find (a dataset script|any data file)|doesn't contain any data files|num_samples should be a positive integer value, but got num_samples=0|DatasetNotFoundError|Unable to find .{0,160} (data ?files|with any supported extension)|EmptyDatasetError)
 
 # --- who may

@@ -43,6 +43,9 @@ def _execute(path: Path) -> int:
 
 
 def _work(name: str, path: Path, result: str) -> int:
+    from training.children import end_with_parent
+
+    end_with_parent()
     # A user's own modules (a reward function) are found in the repository; ours have a prefix and are not hidden.
     sys.path.append(os.getcwd())
     work = _pieces().get(name)

@@ -58,7 +58,7 @@ OF_THE_MANIFEST = {
     "deepspeed": "one device per run",
     "fsdp": "one device per run",
 }
-# Arguments that the callback answers to and no config class has.
+# Arguments that the callback of the four TRL methods answers to, and no config class has.
 OWN: dict[str, type] = {"early_stopping_patience": int}
 LENGTH = "max_length"
 
@@ -144,6 +144,24 @@ def check_length(job: Mapping[str, Any]) -> list[Finding]:
     return [Finding("error", LENGTH, fact, f"remove it: sequence_length: {frozen} is what counts")]
 
 
+def check_request(job: Mapping[str, Any]) -> list[Finding]:
+    """All that can be said of a request's arguments before anything is loaded; an error blocks (S11-R21, S13-R33)."""
+    found = [*check(str(job["method"]), job.get("arguments") or {}), *check_length(job)]
+    return [*found, *check_packing(job)] if job["method"] == "sft" else found
+
+
+def check_packing(job: Mapping[str, Any]) -> list[Finding]:
+    """What does not go with the way rows are packed: TRL would refuse it late, or leave it out without a word (S5-R18)."""
+    said, packing = renamed("sft", job.get("arguments") or {}), str(job.get("packing") or "none")
+    if said.get("padding_free") and packing in ("none", "wrapped"):
+        fact = f"does not go with packing: {packing}"
+        return [Finding("error", "padding_free", fact, "remove it, or packing: bfd_split, which is padding-free")]
+    if said.get("assistant_only_loss") and packing == "best-fit":
+        fact = "is not known where rows are packed before the trainer sees them (packing: best-fit)"
+        return [Finding("error", "assistant_only_loss", fact, "packing: bfd_split")]
+    return []
+
+
 def effective_batch_size(config: Any, devices: int = 1) -> int:
     """Rows per optimizer step: per device x accumulation x devices (S13-R31)."""
     return config.per_device_train_batch_size * config.gradient_accumulation_steps * devices
@@ -167,7 +185,7 @@ def as_number(value: Any, hint: Any) -> Any:
 
 
 def _one(name: str, value: Any, fields: Mapping[str, Any], cls: str, every: Mapping[str, Any]) -> list[Finding]:
-    if name in OWN:
+    if name in OWN and cls in CLASSES.values():
         fault = _fault(value, OWN[name])
         return [Finding("error", name, fault, f"{name}: a whole number")] if fault else []
     if name in OF_THE_MANIFEST:
@@ -336,6 +354,7 @@ def _packing(strategy: str) -> dict[str, Any]:
     if strategy == "none":
         return {"packing": False}
     if strategy == "best-fit":
-        # Packed by training/data/packing.py before the trainer sees it: only the boundaries are left to respect.
-        return {"packing": False, "padding_free": True}
+        # Packed by training/data/packing.py before the trainer sees it: only the boundaries are left to respect. No row is
+        # longer than the frozen length, and TRL takes no length where it has nothing to cut.
+        return {"packing": False, "padding_free": True, LENGTH: None}
     return {"packing": True, "packing_strategy": strategy}

@@ -6,6 +6,8 @@ and on to us; its result is one JSON file, written by rename.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -13,13 +15,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from lanes.redaction import redact, secret_values
+
 GRACE_S = 60.0
+# Files that every child keeps open, see hand_down.
+_handed_down: set[int] = set()
+PARENT = "HEMMA_EXECUTOR_PID"
+_PR_SET_PDEATHSIG = 1
 TAIL_BYTES = 1 << 20
+LONGEST_LINE = 1 << 20
 _OOM_FILES = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 
 
@@ -43,8 +52,11 @@ class ChildEnd:
 
     @property
     def last_line(self) -> str:
-        """The last line that it printed, which says most often why it ended."""
-        return next((line.strip() for line in reversed(self.tail.splitlines()) if line.strip()), "it said nothing")
+        """The last line that it printed, which says most often why it ended; of our own two-line errors the first."""
+        lines = [line.strip() for line in self.tail.splitlines() if line.strip()]
+        if len(lines) > 1 and lines[-1].startswith("do  ") and lines[-2].startswith("failed  "):
+            return lines[-2].removeprefix("failed").strip()
+        return lines[-1] if lines else "it said nothing"
 
     def as_dict(self) -> dict[str, Any]:
         """The end as evidence keeps it, without the log's text."""
@@ -78,13 +90,14 @@ def run_child(
     process = subprocess.Popen(
         [sys.executable, "-I", sys.argv[0], *words, str(result)],
         cwd=cwd,
-        env={**os.environ, **(extra_env or {}), "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, **(extra_env or {}), "PYTHONUNBUFFERED": "1", PARENT: str(os.getpid())},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
+        pass_fds=tuple(_handed_down),
     )
-    tail = _Tail(process.stdout, log)
+    tail = _Tail(process.stdout, log, secret_values({**os.environ, **(extra_env or {})}))
     is_timed_out = _wait(process, begun + timeout_s, on_tick, is_stopping)
     _end_group(process.pid)
     tail.join()
@@ -99,6 +112,22 @@ def run_child(
         tail=tail.text(),
         log=f"logs/{log.name}",
     )
+
+
+def hand_down(handle: int) -> None:
+    """Let every child started from now on keep this open file: a lock on it then lasts until the last of them has ended."""
+    _handed_down.add(handle)
+
+
+def end_with_parent() -> None:
+    """In a child: SIGTERM when the executor is gone, however it ended; a training then makes a checkpoint and ends.
+
+    Elsewhere than on Linux nothing tells; there the lock that was handed down keeps a second job away.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
+    if os.getppid() == 1 and os.environ.get(PARENT, "1") != "1":  # it was gone before we asked
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _wait(
@@ -137,25 +166,36 @@ def _end_group(pid: int) -> None:
 
 
 class _Tail:
-    """Copies what a child prints to its log and to our stderr; keeps the end of it."""
+    """Copies what a child prints to its log and to our stderr, secrets masked (S20-R03); keeps the end of it."""
 
-    def __init__(self, source: IO[bytes] | None, log: Path) -> None:
+    def __init__(self, source: IO[bytes] | None, log: Path, known: Sequence[str]) -> None:
         assert source is not None
-        self._source, self._log, self._kept = source, log, bytearray()
+        self._source, self._log, self._kept, self._known = source, log, bytearray(), known
         self._thread = threading.Thread(target=self._copy, daemon=True)
         self._thread.start()
 
     def _copy(self) -> None:
+        rest = b""
         with self._source, self._log.open("ab") as file:
             while piece := os.read(self._source.fileno(), 1 << 16):
-                self._kept += piece
-                del self._kept[: -2 * TAIL_BYTES]
-                for write in (file.write, sys.stderr.buffer.write):
-                    try:
-                        write(piece)
-                    except OSError:  # a full disk, a closed stderr: the child goes on
-                        continue
-                sys.stderr.flush()
+                # Whole lines (a bar ends in a return): a secret that is cut in two would pass for two harmless words.
+                end = max(piece.rfind(b"\n"), piece.rfind(b"\r")) + 1
+                if not end and len(rest) < LONGEST_LINE:
+                    rest += piece
+                    continue
+                self._say(file, rest + piece[:end])
+                rest = piece[end:]
+            self._say(file, rest)
+
+    def _say(self, file: IO[bytes], piece: bytes) -> None:
+        text = redact(piece.decode("utf-8", "surrogateescape"), self._known).text
+        clean = text.encode("utf-8", "surrogateescape")
+        self._kept += clean
+        del self._kept[: -2 * TAIL_BYTES]
+        for out in (file, sys.stderr.buffer):
+            with contextlib.suppress(OSError):  # a full disk, a closed stderr: the child goes on
+                out.write(clean)
+                out.flush()
 
     def join(self) -> None:
         """Wait until all is copied; not for ever, a grandchild may hold the pipe open."""

@@ -76,9 +76,23 @@ def tree(place: Path) -> str:
 
 def environment() -> str:
     """The digest of the interpreter and of every installed distribution with its version."""
+    return _environment_as_it_was(tuple(_changed_at(place) for place in sys.path))
+
+
+@functools.cache
+def _environment_as_it_was(_changed: tuple[int, ...]) -> str:
+    """Read once, and again only when something was installed: every gate asks."""
     names = sorted({f"{each.name}=={each.version}" for each in metadata.distributions()}, key=str.lower)
     said = [sys.version, platform.machine(), *names]
     return hashlib.sha256("\n".join(said).encode()).hexdigest()
+
+
+def _changed_at(place: str) -> int:
+    """When names in this folder changed last: an installation adds or removes a folder of metadata there."""
+    try:
+        return os.stat(place or ".").st_mtime_ns
+    except OSError:
+        return 0
 
 
 def versions(names: Iterable[str]) -> dict[str, str | None]:

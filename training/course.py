@@ -50,6 +50,7 @@ class Course:
         self.is_stopping = False
         self.is_frozen = False
         self.was_corrected = False
+        self.resumed: Path | None = None
         self.survey: dict[str, Any] | None = None
         self.first_metric: dict[str, Any] | None = None
         self.alerts: list[dict[str, Any]] = []
@@ -114,6 +115,10 @@ class Course:
             run_id=self.run_id,
         )
 
+    def keep(self, evidence: Evidence) -> None:
+        """Keep evidence that an earlier run made, as the newest of this one."""
+        self._keep(evidence.model_copy(update={"sequence": len(self.evidence)}))
+
     def _keep(self, evidence: Evidence) -> None:
         self.evidence.append(evidence)
         evidence.write(str(self.folder / "evidence" / f"{evidence.stage}.json"))
@@ -139,6 +144,13 @@ class Course:
             },
         )
 
+    def map_columns(self, mapping: dict[str, str] | None) -> None:
+        """Go on with the mapping of columns that the data audit found; the request's own hash stays as it was."""
+        asked = self.job["dataset"]["mapping"]
+        if mapping and mapping != asked:
+            dataset = {**self.job["dataset"], "mapping": mapping}
+            self.change({**self.job, "dataset": dataset, "is_mapping_found": not asked})
+
     def is_proven(self, stage: Stage) -> bool:
         """Whether this stage's evidence holds for the contents as they are now."""
         return standing(stage, self.evidence, self.hashes(), accepts=self.accepts).is_proven
@@ -147,9 +159,11 @@ class Course:
         """Take a stage's evidence that still holds from an earlier run, the newest first; returns whether there was one."""
         now = self.hashes()
         for folder in earlier:
-            found = _evidence_in(folder, stage)
+            found = evidence_in(folder, stage)
             if found and standing(stage, [found], now, accepts=self.accepts).is_proven:
-                self._keep(found.model_copy(update={"sequence": len(self.evidence)}))
+                self.keep(found)
+                if stage == "data-audit":
+                    self.map_columns(found.facts.get("mapping"))
                 # What people read of it lies beside it, under the stage's name with an underscore.
                 for path in (folder / "evidence").glob(f"{stage.replace('-', '_')}.*"):
                     shutil.copyfile(path, self.folder / "evidence" / path.name)
@@ -164,7 +178,8 @@ def _say(record: dict[str, Any]) -> None:
         sys.stdout = open("/dev/null", "w", encoding="ascii")  # noqa: SIM115 - stays for the process's life
 
 
-def _evidence_in(folder: Path, stage: Stage) -> Evidence | None:
+def evidence_in(folder: Path, stage: Stage) -> Evidence | None:
+    """The evidence of a stage in a run's folder; None where there is none that can be read."""
     try:
         return Evidence.parse(read_json(str(folder / "evidence" / f"{stage}.json")), stage)
     except HemmaError:  # evidence that cannot be read proves nothing

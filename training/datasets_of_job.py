@@ -58,9 +58,27 @@ def longest(job: dict[str, Any], rows: int) -> tuple[dict[str, Any], int]:
     order = sorted(range(len(candidates)), key=lambda at: -lengths[at])[:rows]
     most = min(lengths[order[0]], int(job["sequence_length"])) if order else 0
     # A small dataset is gone through more than once: a batch has to be full.
-    chosen = list(itertools.islice(itertools.cycle(candidates[at] for at in order), rows)) if order else []
+    chosen = [candidates[at] for at in _enough(job, [lengths[at] for at in order], order, rows)]
     evaluated = _first(held_out, EVAL_ROWS) or chosen[:EVAL_ROWS]
     return {"train": from_rows(chosen, job), "eval": from_rows(evaluated, job)}, most
+
+
+def _enough(job: dict[str, Any], lengths: list[int], order: list[int], rows: int) -> list[int]:
+    """`order` over and over until there are enough for `rows` rows: as many of them or, packed, as many tokens."""
+    if not order:
+        return []
+    if job["method"] != "sft" or (job.get("packing") or "none") == "none":
+        return list(itertools.islice(itertools.cycle(order), rows))
+    chosen: list[int] = []
+    # One row more: the last one may not be full.
+    left = (rows + 1) * int(job["sequence_length"])
+    for at, length in itertools.cycle(zip(order, lengths, strict=True)):
+        if left <= 0 and len(chosen) >= rows:
+            return chosen
+        chosen.append(at)
+        # `bfd` throws away what is beyond the length, so it fills no further row.
+        left -= max(1, min(length, int(job["sequence_length"])))
+    raise AssertionError("a cycle has no end")  # pragma: no cover
 
 
 def _first(split: Split | None, rows: int) -> list[Any]:

@@ -6,18 +6,28 @@ supervisor of `hemma run` owns this process.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 from lanes.gates import STAGES, evaluate
+from manifests.errors import HemmaError
 from manifests.evidence import Stage
+from training import resumption
+from training.children import hand_down
 from training.course import REUSABLE, Course, Found, Stop, earlier_runs
+from training.errors import NoRoom
+from training.events import free_bytes, keep_reserve
+from training.ledger import Ledger
 from training.stages import intake, launch, results, trials
 
+# Logs, evidence and small results of a run; checkpoints are looked at by themselves.
+NEEDED_BYTES = 16 << 20
 EXIT_STOPPED = 1
 EXIT_NEEDS_PERSON = 75
 EXIT_NOT_CONFORMING = 3
@@ -55,33 +65,74 @@ def execute(job: dict[str, Any], root: Path, folder: Path, payload_digest: str) 
 
     0 done and conforming, 1 stopped (the reason is in the last event), 3 done but not conforming, 75 a person must decide.
     """
-    course = Course(job, root, folder, payload_digest)
+    with _full_disk_told(folder):
+        course = Course(job, root, folder, payload_digest)
+        keep_reserve(folder)
     _stop_in_order(course)
+    return _to_its_end(course)
+
+
+def _to_its_end(course: Course) -> int:
     try:
-        with _only_one(course):
+        with _full_disk_told(course.folder), _only_one(course):
             return _through(course)
     except Stop as stop:
-        course.event("stopped", reason=stop.reason, message=stop.message, remedy=stop.remedy)
-        course.write_index(stopped={"reason": stop.reason, "message": stop.message, "remedy": stop.remedy})
+        _tell(course, stop)
         return EXIT_NEEDS_PERSON if stop.needs_person else EXIT_STOPPED
+    except HemmaError as error:
+        # The event log has bytes put aside for these words; what else does not fit a full disk is not worth more.
+        with contextlib.suppress(HemmaError, OSError):
+            _tell(course, Stop(error.code.replace("-", "_"), error.message, error.remedy))
+        raise
+
+
+def _tell(course: Course, stop: Stop) -> None:
+    said = {"reason": stop.reason, "message": stop.message, "remedy": stop.remedy}
+    course.event("stopped", **said)
+    course.write_index(stopped=said)
+
+
+@contextlib.contextmanager
+def _full_disk_told(folder: Path) -> Generator[None]:
+    """A full disk as the error that names the bytes; whoever follows the run reads it, and no traceback."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        what, free = "what the run must keep", free_bytes(folder)
+        raise NoRoom(what, str(folder), needed_bytes=NEEDED_BYTES, free_bytes=free) from error
 
 
 def _through(course: Course) -> int:
     until = course.job.get("until") or STAGES[-1]
     course.event("started", name=course.job["name"], until=until, run_id=course.run_id)
     earlier = earlier_runs(course.job, course.folder)
+    resumption.settle(course)
+    lost = Ledger.of(course).settle_lost(course.folder.parent.parent, course.run_id)
+    if lost:
+        course.event("ledger-settled", attempts=lost)
     course.prove_again = lambda: _prove_again(course)
     for stage in STAGES:
-        if stage in REUSABLE and course.take_over(stage, earlier):
-            continue
-        found = _run(course, stage)
-        if found.outcome == "failed" and stage == "conformance":
-            return _not_conforming(course, found)
+        if not _taken_over(course, stage, earlier):
+            found = _run(course, stage)
+            if found.outcome == "failed" and stage == "conformance":
+                return _not_conforming(course, found)
         if stage == until:
             break
     course.event("finished", until=until)
     course.write_index(finished=until)
     return 0
+
+
+def _taken_over(course: Course, stage: Stage, earlier: Sequence[Path]) -> bool:
+    """Whether the stage is proven by an earlier run. The job itself is taken only from the run that is resumed."""
+    if stage in REUSABLE:
+        return course.take_over(stage, earlier)
+    if stage != "job" or course.resumed is None:
+        return False
+    is_open = evaluate(stage, course.evidence, course.hashes(), accepts=course.accepts).allowed
+    return is_open and resumption.take_over_job(course)
 
 
 def _run(course: Course, stage: Stage) -> Found:
@@ -112,16 +163,12 @@ def _prove_again(course: Course, before: Stage = "job") -> None:
 
 
 def _not_conforming(course: Course, found: Found) -> int:
-    missing = found.facts["missing"]
-    course.event("stopped", reason="not_conforming", message="; ".join(missing), remedy=f"hemma gates {course.run_id}")
-    course.write_index(
-        stopped={"reason": "not_conforming", "message": "; ".join(missing), "remedy": f"hemma gates {course.run_id}"}
-    )
+    _tell(course, Stop("not_conforming", "; ".join(found.facts["missing"]), f"hemma gates {course.run_id}"))
     return EXIT_NOT_CONFORMING
 
 
 class _only_one:  # noqa: N801 - read as a word after `with`
-    """One run of a request at a time (S8-R11): a lock beside the run folders that goes with this process."""
+    """One run of a request at a time (S8-R11): a lock beside the run folders that goes with us and our children."""
 
     def __init__(self, course: Course) -> None:
         self._course = course
@@ -142,6 +189,8 @@ class _only_one:  # noqa: N801 - read as a word after `with`
                 f"hemma watch {other}   (end it: hemma stop {other})",
                 needs_person=True,
             ) from None
+        # A child that outlives us (we were killed, it still writes its checkpoint) keeps the lock until it is gone.
+        hand_down(self._handle)
         os.ftruncate(self._handle, 0)
         os.pwrite(self._handle, self._course.run_id.encode(), 0)
 

@@ -19,8 +19,7 @@ import numpy as np
 import torch
 
 from lanes.precision import PrecisionPlan
-from training.arguments import build_config, effective_batch_size
-from training.arguments import check as check_arguments
+from training.arguments import build_config, check_request, effective_batch_size
 from training.checkpoint_writer import Capture, CheckpointWriter
 from training.checkpoints import STATE, Checkpoint, read_state
 from training.findings import Finding
@@ -67,7 +66,7 @@ class NativeTrainer:
 
 def check(job: Mapping[str, Any]) -> list[Finding]:
     """What must be mended before this job is built."""
-    return check_arguments(job["method"], job.get("arguments") or {})
+    return check_request(job)
 
 
 def build(

@@ -6,6 +6,7 @@ Entries are appended under a lock and synced before the attempt starts; what is 
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import fcntl
 import json
 import os
@@ -15,6 +16,7 @@ from typing import Any, Protocol
 
 from lanes.budget import MICROS, SECONDS_PER_HOUR, Amount, Entry, may_reserve, replay
 from lanes.budget import settle as settled
+from training.events import read as read_events
 
 
 class _Course(Protocol):
@@ -53,6 +55,21 @@ class Ledger:
             found = settled(entries, attempt, amount, self.cap)
             if isinstance(found, Entry):
                 self._append(found)
+
+    def settle_lost(self, runs: Path, here: str) -> list[str]:
+        """Settle what runs of this request reserved that are gone without a word (killed, a reboot); returns their attempts.
+
+        For the one run of the request that holds the lock, called `here`: no other can be alive. What was reserved is for
+        the whole time limit; taken is the share of it that passed until the run's last sign of life.
+        """
+        with self._locked() as entries:
+            lost = sorted(each for each in replay(entries, self.cap).open if not each.startswith(f"{here}/"))
+            for attempt in lost:
+                amount = next(each.amount for each in entries if each.attempt == attempt and each.kind == "reserve")
+                share = _share_used(runs / attempt.partition("/")[0] / "training")
+                used = Amount(round(amount.money_micros * share), round(amount.gpu_seconds * share))
+                self._append(Entry("settle", attempt, used))
+        return lost
 
     def spent(self) -> dict[str, float]:
         """What all attempts of this request took: money, and GPU hours."""
@@ -102,3 +119,14 @@ class Ledger:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _share_used(folder: Path) -> float:
+    """The share of its time limit that the last attempt of a run had taken when it was last heard of; all, if unknown."""
+    try:
+        limit = float(json.loads((folder / "job.json").read_bytes())["resources"]["timeout_s"])
+        begun = [each for each in read_events(folder / "events.jsonl") if each["kind"] == "reserve"][-1]["at"]
+        heard = max(path.stat().st_mtime for path in folder.iterdir() if path.is_file())
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return 1.0
+    return min(1.0, max(0.0, (heard - dt.datetime.fromisoformat(begun).timestamp()) / limit))

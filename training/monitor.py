@@ -6,6 +6,7 @@ disk when the call that raised it returns. A number that is not finite is told a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -22,7 +23,7 @@ from lanes.alerts import Watch
 from training.checkpoint_writer import Saved
 from training.checkpoints import Damage
 from training.errors import NoRoom, NotFinite, TrainingError
-from training.events import AlertLog, EventLog, MetricsLog, keep_reserve
+from training.events import AlertLog, EventLog, MetricsLog, keep_reserve, read_metrics
 
 PROGRESS = "progress.json"
 STOP_FILE = "stop"
@@ -193,11 +194,22 @@ class Monitor:
         self._ending.set()
         if self._thread is not None:
             self._thread.join(5)
+        if state == "completed" and self._state["loss"] is None:
+            self._say_last_again()
         self._note(state=state)
         self._write_progress()
         self.metrics.close()
         self.alerts.close()
         self.events.close()
+
+    def _say_last_again(self) -> None:
+        """The checkpoint was of the last step: nothing was trained here, and whoever waits for a metric gets that step's."""
+        rows = [row for row in read_metrics(self.metrics.path) if isinstance(row.get("loss"), int | float)]
+        if rows:
+            last = rows[-1]
+            # As the Trainer's own summary of a run, which is no further point of the series.
+            summary = {"step": last["step"], "at": round(time.time(), 3), "loss": last["loss"], "train_runtime": 0.0}
+            self.metrics.append(summary)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self.stop_reason = self.stop_reason or signal.Signals(number).name
@@ -241,7 +253,8 @@ class Monitor:
         if now < self._printed_at + PRINT_EVERY_S:
             return
         self._printed_at = now
-        print(progress_line(self._state | {"step": step}, self._eta_s()), flush=True)
+        with contextlib.suppress(OSError):  # whoever read it is gone; the training is to reach its checkpoint
+            print(progress_line(self._state | {"step": step}, self._eta_s()), flush=True)
 
 
 def progress_line(state: Mapping[str, Any], eta_s: float | None) -> str:

@@ -34,13 +34,17 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,9
 class Hub:
     """The repository `namespace/name`; the namespace is always said, so that nothing lands, or is billed, elsewhere."""
 
-    def __init__(self, destination: str, name: str) -> None:
-        """Results go to the repository `destination`. Raises DestinationRefused when it is not namespace/name."""
+    def __init__(self, destination: str, name: str, below: str = "") -> None:
+        """Results go to the repository `destination`, in its folder `below` when there is one.
+
+        Raises DestinationRefused when it is not namespace/name.
+        """
         if not _ID.fullmatch(destination):
             raise DestinationRefused(
                 f"{destination!r} is not namespace/name", remedy="destination: my-name/my-model   (with its namespace)"
             )
         self._id, self._name = destination, name
+        self._below = f"{below}/" if below else ""
 
     def resolve(self) -> Facts:
         """Who the token belongs to, and that it may write in this namespace. Raises DestinationRefused."""
@@ -65,7 +69,7 @@ class Hub:
 
         files: list[tuple[str, Any]] = [(name, str(folder / name)) for name in listing]
         files.append((MANIFEST, manifest_bytes(listing, self._name)))
-        wanted = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=source) for name, source in files]
+        wanted = [CommitOperationAdd(path_in_repo=self._below + name, path_or_fileobj=source) for name, source in files]
         _asked(lambda: api.create_repo(self._id, private=True, exist_ok=True), what=self._id)
         done = _asked(lambda: api.create_commit(self._id, wanted, commit_message=self._name), what=self._id)
         return receipt_of("hub", **self._facts(api, done.oid), listing=listing, revision=done.oid, is_new=True)
@@ -77,8 +81,9 @@ class Hub:
         entries = _asked(lambda: list(api.list_repo_tree(self._id, recursive=True, revision=revision)), what=self._id)
         there: Listing = {}
         for entry in entries:
-            if entry.path in wanted and hasattr(entry, "blob_id"):
-                there[entry.path] = self._held(api, entry, wanted[entry.path], revision)
+            name = entry.path.removeprefix(self._below) if entry.path.startswith(self._below) else None
+            if name in wanted and hasattr(entry, "blob_id"):
+                there[name] = self._held(api, entry, wanted[name], revision)
         return compared(receipt, there)
 
     def _held(self, api: Any, entry: Any, wanted: Held, revision: str) -> Held:
@@ -95,7 +100,9 @@ class Hub:
 
     def _facts(self, api: Any, revision: str | None) -> dict[str, str]:
         place = f"{str(api.endpoint).rstrip('/')}/{self._id}"
-        return {"destination": self._id, "url": f"{place}/tree/{revision}" if revision else place}
+        inside = self._below.rstrip("/")
+        url = "/".join(filter(None, (place, revision and f"tree/{revision}", revision and inside)))
+        return {"destination": "/".join(filter(None, (self._id, inside))), "url": url}
 
 
 def _api() -> Any:

@@ -13,7 +13,7 @@ from typing import Any, cast
 from lanes.memory_plan import Architecture, Setup, duration_s, estimate, first_micro_batch_that_fits
 from lanes.precision import Gpu, Host, PrecisionPlan
 from lanes.precision import plan as precision_plan
-from training.arguments import check as check_arguments
+from training.arguments import check_request
 from training.content import versions
 
 DISTRIBUTIONS = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "trackio")
@@ -30,7 +30,7 @@ def survey(job: dict[str, Any]) -> dict[str, Any]:
     model, missing = _model(job, root)
     gpus = _gpus()
     precision = precision_plan(gpus[0] if gpus else None, Host(devices=max(1, len(gpus))))
-    findings = [each.as_dict() for each in check_arguments(job["method"], job["arguments"])]
+    findings = [each.as_dict() for each in check_request(job)]
     return {
         "missing": missing or _tokenizer_missing(job, root),
         "model": model,

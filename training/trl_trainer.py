@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerState
 
 from lanes.precision import PrecisionPlan
-from training.arguments import build_config, check, check_length, effective_batch_size
+from training.arguments import build_config, check_request, effective_batch_size
 from training.callback import attach
 from training.checkpoint_writer import CheckpointWriter
 from training.checkpoints import MANIFEST, STATE, Checkpoint, damage_of, newest_valid
@@ -30,12 +31,44 @@ STATE_FILES = frozenset(
     (MANIFEST, STATE, METHOD_STATE, "optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state.pth", "trainer_state.json",
      "training_args.json")
 )  # fmt: skip
+Job = Mapping[str, Any]
 Datasets = Mapping[str, Any]
 
 
-def check_job(job: Mapping[str, Any]) -> list[Finding]:
-    """Findings on arguments and length against the installed classes; an error blocks (S11-R21)."""
-    return [*check(job["method"], job.get("arguments") or {}), *check_length(job)]
+def _nothing_more(_job: Job) -> dict[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True)
+class TrlMethod:
+    """One method: its trainer's class, what is checked beside arguments and length, and what the class takes beside the rest."""
+
+    trainer: Callable[..., Any]
+    checks: tuple[Callable[[Job], list[Finding]], ...] = ()
+    more: Callable[[Job], dict[str, Any]] = _nothing_more
+
+    def check(self, job: Job) -> list[Finding]:
+        """What must be mended before this job is built; an error blocks (S11-R21)."""
+        return [*check_request(job), *(each for more in self.checks for each in more(job))]
+
+    def build(
+        self,
+        job: Job,
+        folder: Path,
+        precision: PrecisionPlan,
+        datasets: Datasets,
+        *,
+        source: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """The trainer, nothing trained yet. `source`: a proxy in the model's place; `overrides`: arguments of a trial."""
+        return self.trainer(**self.more(job), **parts(job, folder, precision, datasets, source, overrides))
+
+    def train(
+        self, trainer: Any, job: Job, monitor: Monitor, folder: Path, resume_from: Checkpoint | None = None
+    ) -> dict[str, Any]:
+        """Train to the end or to an orderly stop; see `run`."""
+        return run(trainer, job, monitor, folder, resume_from)
 
 
 def parts(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import pathlib
 import sys
 import threading
 import webbrowser
@@ -19,7 +20,7 @@ from controller.flows.judged import Judged
 from controller.reports import console
 from controller.reports.training import EventScreen
 from lanes.verdict import Verdict
-from manifests.errors import UsageError
+from manifests.errors import HemmaError, UsageError
 from manifests.files import atomic_write
 from manifests.train import EXAMPLE
 
@@ -61,7 +62,10 @@ def train(
         raise UsageError("which manifest?", remedy="hemma train --example > manifests/runs/NAME.yaml")
     settings = settings_for(host)
     read, name = flow.manifest_on_host(settings, manifest)
+    if resume:
+        resume = flow.resumed(settings, resume, read.name)
     request = flow.request_of(read, name, until=until, resume=resume)
+    flow.checked(settings, request)
     _approve(flow.approved(request, is_yes=is_yes), as_json=as_json)
     run_id = flow.submit(settings, request)
     if is_detached:
@@ -96,10 +100,13 @@ def _follow(settings: dict[str, Any], run: str, *, as_json: bool) -> None:
     screen = EventScreen(as_json=as_json)
     session = flow.following(settings, run, screen.event)
     try:
-        end = session.follow()
+        with screen:
+            end = session.follow()
     except KeyboardInterrupt:
         console.line(console.err(), "ok", f"left; the run goes on: hemma watch {session.run_id}")
         return
+    if screen.seen and not as_json:
+        _keep_report(settings, str(session.run_id))
     if screen.last_stop is not None:
         code = int(end.get("exit_code") or 1)
         if as_json:  # the last line has said it
@@ -110,6 +117,17 @@ def _follow(settings: dict[str, Any], run: str, *, as_json: bool) -> None:
         console.line(console.err(), "failed", f"the executor ended with {code} before its first event")
         console.line(console.err(), "do", f"hemma logs {session.run_id}")
     raise typer.Exit(code)
+
+
+def _keep_report(settings: dict[str, Any], run_id: str) -> None:
+    """Keep the run's report on this machine and say where; a link that is gone by then costs the report, nothing else."""
+    try:
+        path = flow.keep_report(settings, run_id, dt.datetime.now(dt.UTC))
+    except HemmaError as error:
+        console.line(console.err(), "warn", f"no report yet: {error.message}")
+        console.line(console.err(), "do", f"hemma report {run_id}")
+        return
+    console.line(console.err(), "ok", f"report: {pathlib.Path(path).as_uri()}")
 
 
 def gates(run: Run = "last", *, host: OnHost = None, as_json: AsJson = False) -> None:

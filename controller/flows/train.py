@@ -9,6 +9,7 @@ import base64
 import datetime as dt
 import hashlib
 import json
+import os
 import posixpath
 from collections.abc import Callable
 from typing import Any
@@ -18,11 +19,15 @@ from controller.flows import runs as runs_flow
 from controller.flows.files import host_path
 from controller.reports import run_page
 from lanes import approval
+from lanes import submit as submit_rules
 from lanes.gates import ACCEPTABLE, STAGES, standings
 from lanes.verdict import Verdict
+from manifests import places
 from manifests.errors import HemmaError, UsageError
 from manifests.evidence import Evidence, Hashes
+from manifests.files import atomic_write
 from manifests.train import TrainManifest, parse
+from remote.agent.gitfacts import toplevel
 from remote.host import Host
 from remote.payload import payload_zip
 from remote.session import HostRefused
@@ -64,6 +69,44 @@ def request_of(manifest: TrainManifest, name: str, *, until: str | None, resume:
 def approved(request: dict[str, Any], *, is_yes: bool) -> Verdict:
     """Whether the request may be submitted now, by the approval policy."""
     return approval.of_training(request, is_approved=is_yes)
+
+
+def checked(settings: dict[str, Any], request: dict[str, Any]) -> None:
+    """The invariant before a submit: no secret in the request, no place that the host lacks. Raises UsageError (S8-R05)."""
+    named = submit_rules.places(request, _reward_script(settings, request))
+    asked = sorted({place.to_ask for place in named if not place.is_foreign})
+    exist = Host(settings["host"]).request("values-missing", names=[], paths=asked)["exist"] if asked else {}
+    here = toplevel(settings.get("project_root") or os.getcwd())
+    verdict = submit_rules.invariant(request, named, exist, clone_here=here)
+    if not verdict.allowed:
+        facts = "; ".join(reason.fact for reason in verdict.reasons)
+        rules = " and ".join(dict.fromkeys(reason.rule for reason in verdict.reasons))
+        raise UsageError(f"{facts}: {rules}", remedy="; ".join(verdict.next_steps), code="submit-invariant")
+
+
+def resumed(settings: dict[str, Any], run: str, name: str) -> str:
+    """The whole id of the training run to go on from; `run` may be its beginning, or `last`. Raises when it is another's."""
+    found = files_of(settings, run, JOB)
+    if found[JOB] is None:
+        raise HemmaError(f"run {found['run_id']} is no training run", remedy="hemma ps --all", code="no-training-run")
+    other = json.loads(found[JOB]).get("name")
+    if other != name:
+        raise UsageError(
+            f"run {found['run_id']} is one of {other}, the manifest asks for {name}", remedy="hemma train MANIFEST"
+        )
+    return str(found["run_id"])
+
+
+def _reward_script(settings: dict[str, Any], request: dict[str, Any]) -> str | None:
+    """The text of the module that a reward function is in, as the host's clone has it; None where there is none."""
+    module = str(request["dataset"].get("reward") or "").partition(":")[0]
+    if not module:
+        return None
+    try:
+        reply = Host(settings["host"]).request("file-read", path=module.replace(".", "/") + ".py")
+    except HostRefused:  # the executor says it, with what it looked for
+        return None
+    return base64.b64decode(reply["content_base64"]).decode("utf-8", "replace")
 
 
 def submit(settings: dict[str, Any], request: dict[str, Any]) -> str:
@@ -166,6 +209,16 @@ def report(settings: dict[str, Any], run: str, made_at: dt.datetime) -> tuple[st
         raise HemmaError(f"run {found['run_id']} is no training run", remedy="hemma ps --all", code="no-training-run")
     facts = run_page.facts_from(found["run_id"], {short: found[name] for name, short in names.items()})
     return found["run_id"], run_page.page(facts, made_at)
+
+
+def keep_report(settings: dict[str, Any], run: str, made_at: dt.datetime) -> str:
+    """Write the run's report below Hemma's own folder on this machine; returns its path. The newest replaces the older."""
+    run_id, page = report(settings, run, made_at)
+    folder = os.path.join(places.state_dir(), "reports")
+    places.private_dir(folder)
+    path = os.path.join(folder, f"{run_id}.html")
+    atomic_write(path, page.encode("utf-8"))
+    return path
 
 
 def stopped(event: Event, exit_code: int) -> RunStopped:

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
+
+from rich.live import Live
 
 from controller.reports import console
+from controller.reports.training_status import BARS, Status, duration, sparkline
 
-BARS = "▁▂▃▄▅▆▇█"
+__all__ = ["BARS", "EventScreen", "alert_words", "sparkline"]
+
 _OUTCOMES = {"passed": "ok", "partial": "warn", "failed": "fail", "not-checked": "not checked"}
 _LEVELS = {"ERROR": "fail", "WARN": "warn", "INFO": "ok"}
-
-
-def sparkline(values: Sequence[float], width: int = 40) -> str:
-    """The values as bars of eight heights, the newest `width` of them; empty for none."""
-    shown = list(values)[-width:]
-    if not shown:
-        return ""
-    low, high = min(shown), max(shown)
-    span = (high - low) or 1.0
-    return "".join(BARS[min(7, int((value - low) / span * 8))] for value in shown)
 
 
 def alert_words(text: str) -> str:
@@ -48,18 +42,34 @@ def _short(number: str) -> str:
 
 
 class EventScreen:
-    """Shows events one by one. `last_stop` is the executor's word for why it ended, if it did; `seen` counts events."""
+    """Shows events one by one; entered on a terminal, it keeps the foot of the screen for what runs now.
+
+    `last_stop` is the executor's word for why it ended, if it did; `seen` counts events.
+    """
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
         self.last_stop: dict[str, Any] | None = None
         self.seen = 0
-        self._losses: list[float] = []
         self._out = console.out()
-        self._is_tty = sys.stdout.isatty()
-        self._is_line_open = False
+        self._status = Status()
+        self._live: Live | None = None
         self._tenth = -1
         self._run_id: str | None = None
+
+    def __enter__(self) -> Self:
+        if not self.as_json and self._out.is_terminal and not self._out.is_dumb_terminal:
+            # What the foot showed goes when the run ends; what stays is in the lines above.
+            self._live = Live(
+                self._status, console=self._out, transient=True, redirect_stdout=False, redirect_stderr=False
+            )
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
 
     def event(self, event: dict[str, Any]) -> None:
         """Show one event."""
@@ -70,36 +80,45 @@ class EventScreen:
             sys.stdout.write(json.dumps(event) + "\n")
             sys.stdout.flush()
         else:
-            self._show(event["kind"], event.get("data") or {}, str(event.get("at", ""))[11:19])
+            self._show(event["kind"], event.get("data") or {}, str(event.get("at", "")))
 
-    def _show(self, kind: str, data: dict[str, Any], time: str) -> None:
-        if self._is_line_open and kind != "progress":
-            sys.stdout.write("\n")
-            self._is_line_open = False
+    def _show(self, kind: str, data: dict[str, Any], at: str) -> None:
         show = getattr(self, "_on_" + kind.replace("-", "_"), None)
         if show:
-            show(data, time)
+            show(data, at)
 
     def _line(self, word: str, text: str) -> None:
         console.line(self._out, word, text)
 
-    def _on_started(self, data: dict[str, Any], time: str) -> None:
+    def _on_started(self, data: dict[str, Any], at: str) -> None:
         self._run_id = data.get("run_id")
-        self._out.print(console.plain(f"{time}  {data['name']}: up to {data['until']}", "bold"))
+        self._out.print(console.plain(f"{at[11:19]}  {data['name']}: up to {data['until']}", "bold"))
 
-    def _on_begin(self, data: dict[str, Any], time: str) -> None:
-        self._out.print(console.plain(f"{time}  {data['stage']} ...", "dim"))
+    def _on_begin(self, data: dict[str, Any], at: str) -> None:
+        self._status.begin(str(data["stage"]), at)
+        if self._live is None:
+            self._out.print(console.plain(f"{at[11:19]}  {data['stage']} ...", "dim"))
 
     def _on_stage(self, data: dict[str, Any], _: str) -> None:
-        word = _OUTCOMES.get(str(data.get("outcome")), "fail")
-        taken = data.get("from_run")
-        self._line(
-            word, f"{data.get('stage')}" + (f", proven by run {taken}" if taken and taken != self._run_id else "")
-        )
+        word, taken, took = _OUTCOMES.get(str(data.get("outcome")), "fail"), data.get("from_run"), self._status.end()
+        more = f", proven by run {taken}" if taken and taken != self._run_id else ""
+        if self._live is not None and not more and took is not None:
+            more = f"  {duration(took)}"
+        self._line(word, f"{data.get('stage')}{more}")
+
+    def _on_resume(self, data: dict[str, Any], _: str) -> None:
+        where = f"goes on from {data['checkpoint']}" if data.get("checkpoint") else "begins anew: it has no checkpoint"
+        self._line("ok", f"run {data.get('run')} {where}")
+
+    def _on_checkpoint_damaged(self, data: dict[str, Any], _: str) -> None:
+        self._line("warn", f"{data.get('checkpoint')} cannot be used: {data.get('fact')}")
 
     def _on_alert(self, data: dict[str, Any], _: str) -> None:
-        level = str(data.get("level"))
-        self._line(_LEVELS.get(level, "warn"), f"alert {data.get('sequence')}: {alert_words(str(data.get('text')))}")
+        verdict = _LEVELS.get(str(data.get("level")), "warn")
+        said = f"alert {data.get('sequence')}: {alert_words(str(data.get('text')))}"
+        self._status.alert(verdict, said)
+        if self._live is None or verdict != "ok":  # a checkpoint that was saved is worth the foot, not a line for ever
+            self._line(verdict, said)
 
     def _on_analysis(self, data: dict[str, Any], _: str) -> None:
         self._line("warn", f"{data.get('attempt')}: {data.get('category')} ({data.get('code')}); {data.get('change')}")
@@ -108,16 +127,9 @@ class EventScreen:
         self._line("ok", f"healthy: step {data.get('step')}, {data.get('metric')} {data.get('value'):.4g}")
 
     def _on_progress(self, data: dict[str, Any], _: str) -> None:
-        if isinstance(data.get("loss"), int | float):
-            self._losses.append(float(data["loss"]))
-        text = console.printable(f"  {data.get('line', '')}  {sparkline(self._losses)}")
-        if self._is_tty:
-            # One line that stays: what passed is in the log.
-            sys.stdout.write(f"\r\x1b[2K{text}")
-            sys.stdout.flush()
-            self._is_line_open = True
-        elif self._is_next_tenth(data):
-            self._out.print(console.plain(text))
+        self._status.progress(data)
+        if self._live is None and self._is_next_tenth(data):
+            self._out.print(console.plain(f"  {data.get('line', '')}  {sparkline(self._status.losses)}"))
 
     def _is_next_tenth(self, data: dict[str, Any]) -> bool:
         """Whether a tenth more is done than when this was last so: a pipe gets ten lines, not one for each step."""

@@ -11,7 +11,7 @@ import os
 import re
 import time
 
-from . import store
+from . import frames, store
 
 # Nothing refers to a value for long: a run has its own job.json, and the payload is sent again when it is not here.
 KEPT_S = 30 * 86400.0
@@ -19,7 +19,7 @@ _NAME = re.compile(r"[0-9a-f]{64}\.(zip|json)")
 
 
 def missing(request: dict[str, object]) -> dict[str, object]:
-    """Which of `names` (sha256 and suffix) are not here, and the folder that holds those that are."""
+    """Which of `names` (sha256 and suffix) are not here, the folder that holds those that are, and, if asked, which of `paths` exist."""
     folder = _folder(request)
     names = request.get("names")
     absent: list[str] = []
@@ -29,7 +29,11 @@ def missing(request: dict[str, object]) -> dict[str, object]:
             os.utime(path)
         except OSError:
             absent.append(name)
-    return {"missing": absent, "folder": folder}
+    known: dict[str, object] = {"missing": absent, "folder": folder}
+    paths = request.get("paths")
+    if isinstance(paths, list):
+        known["exist"] = {str(path): os.path.lexists(_expanded(str(path))) for path in paths}
+    return known
 
 
 def put(request: dict[str, object]) -> dict[str, object]:
@@ -54,6 +58,10 @@ def put(request: dict[str, object]) -> dict[str, object]:
         if os.path.exists(staged):
             os.unlink(staged)
     return {"path": path}
+
+
+def _expanded(path: str) -> bytes:
+    return os.path.expanduser(frames.bytes_of(path))
 
 
 def _forget_old(folder: str) -> None:

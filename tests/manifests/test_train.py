@@ -25,6 +25,13 @@ def test_the_example_is_valid_and_survives_a_round_trip() -> None:
     assert manifest.job()["resources"]["timeout_s"] == 1800.0
 
 
+@pytest.mark.req("S14-R11")
+def test_what_is_asked_of_an_adapter_is_declared_and_no_part_of_the_training() -> None:
+    manifest = train.parse(request(integrate={"checks": [{"prompt": "x", "contains": ["y"]}]}), "x")
+    assert manifest.integrate.checks[0].contains == ("y",)
+    assert manifest.job() == train.parse(request(), "x").job()
+
+
 @pytest.mark.req("S1-R08")
 def test_unknown_fields_are_kept() -> None:
     assert train.parse(request(our_own_note="keep me"), "x").as_dict()["our_own_note"] == "keep me"
@@ -51,6 +58,9 @@ def test_unknown_fields_are_kept() -> None:
         ({"schema_version": 99}, "newer Hemma"),
         ({"sequence_lenght": 5}, "did you mean `sequence_length`"),
         ({"resources": {"time_out": "1h"}}, "did you mean `resources.timeout`"),
+        ({"integrate": {"checks": [{"prompt": "x", "contain": ["y"]}]}}, "did you mean `integrate.checks.0.contains`"),
+        ({"integrate": {"checks": [{"prompt": "x", "kind": "poem"}]}}, "integrate.checks.0.kind"),
+        ({"integrate": {"place": "../out"}}, "inside the repository"),
     ],
 )
 @pytest.mark.req("S6-R05")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,3 +60,44 @@ def one_thread() -> None:
 
         torch.set_num_threads(1)
         torch.use_deterministic_algorithms(mode=True)
+
+
+@pytest.fixture(scope="session")
+def host_with_nursery(tmp_path_factory: pytest.TempPathFactory, quiet_at_the_end: None) -> Iterator[Any]:
+    """A `Bench` (tests/training/bench.py): a host without SSH whose children start in a second; one for all of a session."""
+    from tests.training.bench import Bench
+
+    made = Bench(tmp_path_factory.mktemp("host"))
+    try:
+        yield made.prepare()
+    finally:
+        made.end()
+
+
+@pytest.fixture
+def second_host(sshd: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A real OpenSSH server; `ssh` on PATH finds it in this worker's ssh_config."""
+    wrapper = tmp_path / "bin" / "ssh"
+    wrapper.parent.mkdir()
+    wrapper.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F "{sshd.ssh_config}" "$@"\n')
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", str(wrapper.parent), prepend=os.pathsep)
+    return sshd.alias
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+    """A stand-in for the hub, and huggingface_hub told to use it."""
+    from huggingface_hub import constants
+
+    from tests.training import hub_stand_in
+
+    with hub_stand_in.serving() as served:
+        monkeypatch.setattr(constants, "ENDPOINT", served.url)
+        template = served.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", value=False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", value=True)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+        monkeypatch.setenv("HF_TOKEN", hub_stand_in.TOKEN)
+        yield served

@@ -133,9 +133,15 @@ def test_another_length_than_the_frozen_one_is_refused(tmp_path: Path) -> None:
         ("none", {"packing": False, "padding_free": False}),
         ("bfd_split", {"packing": True, "packing_strategy": "bfd_split"}),
         ("wrapped", {"packing": True, "packing_strategy": "wrapped"}),
-        ("best-fit", {"packing": False, "padding_free": True}),
+        ("best-fit", {"packing": False, "padding_free": True, "max_length": None}),
     ],
 )
 def test_packing_is_the_manifests(tmp_path: Path, packing: str, wanted: dict[str, Any]) -> None:
     config = build_config(make_job(tmp_path, "sft", packing=packing), tmp_path, cpu())
     assert {name: getattr(config, name) for name in wanted} == wanted
+
+
+def test_the_native_engine_does_not_swallow_what_it_cannot_do() -> None:
+    found = check("causal-lm", {"early_stopping_patience": 2})
+    assert [(each.severity, each.name) for each in found] == [("error", "early_stopping_patience")]
+    assert not check("sft", {"early_stopping_patience": 2})

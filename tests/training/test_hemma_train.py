@@ -17,6 +17,7 @@ import yaml
 from lanes.gates import STAGES
 from manifests.train import EXAMPLE
 from tests.support import Cli, EnvironFor, make_repository
+from tests.training.bench import Bench
 from tests.training.support import make_tokenizer, rows_of
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
@@ -24,6 +25,13 @@ MODEL = {
     "model_type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 4, "max_position_embeddings": 128, "vocab_size": 400,
 }  # fmt: skip
+# The host's python; most tests use one whose children start in a second (tests/training/host_python.py).
+PYTHON = {"path": sys.executable}
+
+
+@pytest.fixture(autouse=True)
+def _quick_children(host_with_nursery: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PYTHON, "path", str(host_with_nursery.python))
 
 
 def git(folder: Path, *words: str) -> str:
@@ -48,7 +56,7 @@ def project(hemma_with: Callable[[dict[str, str]], Cli], settings_env: EnvironFo
 def write_manifest(root: Path, *, destination: str, **changes: Any) -> Path:
     """The example with our model, and changes."""
     said: dict[str, Any] = yaml.safe_load(EXAMPLE)
-    said |= {"python": sys.executable, "sequence_length": 64}
+    said |= {"python": PYTHON["path"], "sequence_length": 64}
     said["model"]["config"] = MODEL
     said["arguments"] |= {"max_steps": 4}
     said["persist"]["destination"] = destination
@@ -124,6 +132,7 @@ def test_a_changed_dataset_closes_the_gates_again(project: tuple[Cli, Path], tmp
 @pytest.mark.req("S5-R10")
 def test_data_that_does_not_fit_stops_before_any_training(project: tuple[Cli, Path], tmp_path: Path) -> None:
     cli, root = project
+    write_manifest(root, destination=str(tmp_path / "models"), python=sys.executable)
     (root / "data/text.jsonl").write_text('{"question": 1}\n{"question": 2}\n', encoding="utf-8")
     events = train(cli, expect=75)
     assert stages(events)[-1] == ("data-audit", "failed")

@@ -18,7 +18,7 @@ from controller.cli import integrate as cli
 from controller.flows import integrate as flow
 from manifests.adapters import Registry
 from manifests.errors import HemmaError, UsageError
-from manifests.train import TrainManifest, parse
+from manifests.train import parse
 from tests.support import EnvironFor, RepositoryOnHost, end_brokers, make_repository
 from tests.training.test_integrate import LORA, PREFERS, TEXT, a_job, teach
 from training.persist_backends import backend_for
@@ -119,9 +119,9 @@ def test_request_that_cannot_be_is_refused_before_the_host_is_asked(
     tmp_path: Path, change: dict[str, Any], more: dict[str, Any]
 ) -> None:
     job = a_job(tmp_path)
-    read: TrainManifest = parse(manifest({**job, **({"lora": None} if "lora" in change else {})}, **change), "x.yaml")
+    said = manifest({**job, **({"lora": None} if "lora" in change else {})}, **change)
     with pytest.raises(UsageError):
-        flow.request_of(read, "x.yaml", "models/tiny", **{**REQUEST, **more})
+        flow.request_of(parse(said, "x.yaml"), "x.yaml", "models/tiny", **{**REQUEST, **more})
 
 
 def test_request_travels_as_plain_json(tmp_path: Path) -> None:

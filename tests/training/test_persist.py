@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 
 from manifests.errors import HemmaError
-from remote.loopback import LoopbackHost
 from tests.support import WEIRD_NAMES
 from tests.training import hub_stand_in
 from training.content import tree
@@ -247,17 +246,6 @@ def test_disk_that_fills_up_meanwhile_leaves_nothing_half_visible(
 # --- a second host ------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def second_host(sshd: LoopbackHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A real OpenSSH server; `ssh` on PATH finds it in this worker's ssh_config."""
-    wrapper = tmp_path / "bin" / "ssh"
-    wrapper.parent.mkdir()
-    wrapper.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F "{sshd.ssh_config}" "$@"\n')
-    wrapper.chmod(0o755)
-    monkeypatch.setenv("PATH", str(wrapper.parent), prepend=os.pathsep)
-    return sshd.alias
-
-
 def over_ssh(host: str, folder: Path, name: str = NAME) -> Backend:
     """The back-end of a folder of the second host."""
     return backend_for({"kind": "host", "destination": f"{host}:{folder}"}, root=folder, name=name)
@@ -354,22 +342,6 @@ def test_hashes_are_read_as_coreutils_writes_them() -> None:
 
 
 # --- the hub ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[hub_stand_in.StandIn]:
-    """A stand-in for the hub, and huggingface_hub told to use it."""
-    from huggingface_hub import constants
-
-    with hub_stand_in.serving() as served:
-        monkeypatch.setattr(constants, "ENDPOINT", served.url)
-        template = served.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", value=False)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", value=True)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
-        monkeypatch.setenv("HF_TOKEN", hub_stand_in.TOKEN)
-        yield served
 
 
 def on_hub(tmp_path: Path, destination: str = "team/tiny-text") -> Backend:

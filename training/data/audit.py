@@ -13,7 +13,7 @@ import json
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from lanes.data_values import Kind, kind_of
 from lanes.token_loss import LengthRule, rule_for
 from manifests.files import atomic_write
 from training.data.audit_page import page
+from training.data.encoding import IdsDiffer
 from training.data.row_audit import OnProgress, Rendering, RowAudit, shown
 from training.data.scanning import Scan
 from training.data.sources import Source, SourceMissing, open_eval_source, open_source
@@ -44,6 +45,7 @@ class _Request:
     accepts: frozenset[str]
     seed: int
     tokenizer: Any
+    is_fast: bool = True
 
 
 @dataclass
@@ -71,7 +73,10 @@ def audit(
     sources = [each for each in (source, eval_source) if each is not None]
     with ThreadPoolExecutor(1) as beside:
         digests = beside.submit(lambda: [each.digest() for each in sources])  # hashing leaves the interpreter free
-        found = _passes(request, source, eval_source, on_progress)
+        try:
+            found = _passes(request, source, eval_source, on_progress)
+        except IdsDiffer:
+            found = _passes(replace(request, is_fast=False), source, eval_source, on_progress)
     facts = _facts(request, found)
     checks = (*_format_checks(request, found), *judge_content(facts, request.thresholds, request.accepts))
     result = _result(job, request, found, facts, checks)
@@ -126,7 +131,7 @@ def _pass(
     rendering = Rendering(verdict, kinds) if verdict.is_usable else None
     counter, fault = None, None
     if rendering is not None and request.tokenizer is not None:
-        counter = TokenCounter(request.tokenizer, request.method, verdict.shape)
+        counter = TokenCounter(request.tokenizer, request.method, verdict.shape, is_fast=request.is_fast)
         fault = counter.template_fault() if is_chat else None
     counter = None if fault else counter
     train = RowAudit(request.method, rendering, counter, request.rule, request.seed)

@@ -26,7 +26,7 @@ from lanes.data_values import text_of
 from manifests.errors import HemmaError
 from manifests.files import read_json, write_json
 from training.data.batches import BinDataset
-from training.data.fast_bpe import FastBpe
+from training.data.encoding import Encoder, IdsDiffer
 from training.data.local_copy import local_file, read_locally
 from training.data.readers import LARGE_BUFFER_BYTES, Row
 from training.data.rendering import Split, cache_folder
@@ -38,8 +38,6 @@ SCHEMA_VERSION = 1
 # Enough text at a time to keep every thread of the tokenizer busy, little enough to stay in memory.
 BATCH_CHARACTERS = 1 << 20
 BATCH_DOCUMENTS = 1024
-# Batches that are tokenised both ways before the quicker one is settled on.
-TRIALS = 4
 # A token has at least so many bytes of text, in any language that a tokenizer was made for.
 LEAST_BYTES_PER_TOKEN = 1.5
 OnProgress = Callable[[int, "int | None", str], None]
@@ -191,7 +189,7 @@ def encoded(
 
     The next texts are tokenised, in the tokenizer's threads, while the ids of the last ones are taken over.
     """
-    encoder, batches, done = _Encoder(tokenizer, is_fast=is_fast), _batches(rows), 0
+    encoder, batches, done = Encoder(tokenizer, is_fast=is_fast), _batches(rows), 0
     with ThreadPoolExecutor(1) as beside:
         waiting = None
         for texts in itertools.chain(batches, [None]):
@@ -201,55 +199,6 @@ def encoded(
                 done += len(found)
                 yield [_with_end(each, tokenizer.eos_token_id) for each in found], done
             waiting = coming
-
-
-class IdsDiffer(Exception):
-    """The quick way gave other ids than the tokenizer: nothing that it made may be used."""
-
-
-class _Encoder:
-    """Texts to ids, by the quicker of two ways that give the same ones: both are taken for the first batches."""
-
-    def __init__(self, tokenizer: Any, *, is_fast: bool) -> None:
-        self._tokenizer = tokenizer
-        self._backend = getattr(tokenizer, "backend_tokenizer", None)
-        self._fast = FastBpe.of(tokenizer) if is_fast else None
-        self._trials, self._times = TRIALS, [0.0, 0.0]
-
-    def encode(self, texts: list[str]) -> list[np.ndarray[Any, Any]]:
-        """The ids of each text. Raises IdsDiffer."""
-        if self._fast is None:
-            return self._slowly(texts)
-        begun = time.perf_counter()
-        found = self._fast.encode(texts)
-        left = [text for text, ids in zip(texts, found, strict=True) if ids is None]
-        others = iter(self._slowly(left))
-        made = [next(others) if ids is None else ids for ids in found]
-        between = time.perf_counter()
-        # After the trial one text of each batch goes both ways: it costs a hundredth.
-        checked = len(texts) if self._trials else 1
-        if any(not np.array_equal(*pair) for pair in zip(self._slowly(texts[:checked]), made, strict=False)):
-            raise IdsDiffer
-        if self._trials:
-            self._count(between - begun, time.perf_counter() - between)
-        return made
-
-    def _count(self, fast_s: float, slow_s: float) -> None:
-        self._trials -= 1
-        # The first batch fills the table of words: it says nothing of those that follow.
-        if self._trials < TRIALS - 1:
-            self._times = [self._times[0] + fast_s, self._times[1] + slow_s]
-        if not self._trials and self._times[0] > self._times[1]:
-            self._fast = None
-
-    def _slowly(self, texts: list[str]) -> list[np.ndarray[Any, Any]]:
-        if not texts:
-            return []
-        if self._backend is None:
-            return [np.array(ids, np.uint32) for ids in self._tokenizer(texts)["input_ids"]]
-        return [
-            np.array(each.ids, np.uint32) for each in self._backend.encode_batch_fast(texts, add_special_tokens=True)
-        ]
 
 
 def _with_end(ids: np.ndarray[Any, Any], end: int | None) -> np.ndarray[Any, Any]:

@@ -2,7 +2,7 @@ r"""The ids of byte-level BPE tokenizers several times as fast, by looking up wo
 
 A byte-level BPE tokenizer cuts text into words by one regular expression and merges each word by itself. Words repeat, so
 here each distinct one goes through the tokenizer's own model once, and text becomes ids by table. That is exact where the
-cutting is the same, so it is done only where this can be known: for expressions made of \\p{L}, \\p{N}, \\s and plain
+cutting is the same, so it is done only where this can be known: for expressions made of \p{L}, \p{N}, \s and plain
 classes, and for text of characters whose Unicode classes are settled (Latin and general punctuation). Any other
 text, and any text with one of the tokenizer's added tokens in it, is left to the tokenizer.
 """
@@ -92,11 +92,14 @@ class _Words(dict[str, int]):
 class FastBpe:
     """Ids by table for one tokenizer; see `of`."""
 
-    def __init__(self, model: Any, pattern: re.Pattern[str], added: re.Pattern[str] | None) -> None:
-        self._model, self._find, self._added = model, pattern.findall, added
+    def __init__(
+        self, model: Any, pattern: re.Pattern[str], added: re.Pattern[str] | None, end: tuple[str, int] | None = None
+    ) -> None:
+        self._model, self._find, self._added, self._end = model, pattern.findall, added, end
         self._words = _Words(model)
         self.before: Ids = np.zeros(0, np.uint32)
         self.after: Ids = np.zeros(0, np.uint32)
+        self._end_ids: Ids = np.array([] if end is None else [end[1]], np.uint32)
 
     @classmethod
     def of(cls, tokenizer: Any) -> FastBpe | None:
@@ -110,7 +113,7 @@ class FastBpe:
             return None
         # A token that was added is cut out of the text first. Its first characters are enough to be careful.
         begins = sorted({re.escape(each["content"][:2]) for each in said.get("added_tokens") or ()})
-        made = cls(backend.model, pattern, re.compile("|".join(begins)) if begins else None)
+        made = cls(backend.model, pattern, re.compile("|".join(begins)) if begins else None, _end_of(tokenizer, said))
         return made if made._learn_ends(backend) else None
 
     def _learn_ends(self, backend: Any) -> bool:
@@ -126,30 +129,35 @@ class FastBpe:
         self.after = np.array(whole[at + len(bare) :], np.uint32)
         return True
 
-    def is_known(self, text: str) -> bool:
-        """Whether this text's ids are certain."""
-        if not text.isascii() and _UNSETTLED.search(text):
-            return False
-        return self._added is None or not self._added.search(text)
+    def _body(self, text: str) -> str | None:
+        """The text as it will be looked up, without an end token at its end; None where its ids would not be certain."""
+        body, asked = text, text
+        if self._end is not None and text.endswith(self._end[0]):
+            body = text[: -len(self._end[0])]
+            # One character more: no other added token may begin in the body and end in this one.
+            asked = text[: len(body) + 1]
+        if not body.isascii() and _UNSETTLED.search(body):
+            return None
+        return None if self._added is not None and self._added.search(asked) else body
 
     def encode(self, texts: Sequence[str]) -> list[Ids | None]:
         """The ids of each text, the tokenizer's special ones included; None for a text that is left to the tokenizer."""
         if len(self._words) > MOST_WORDS:
             self._words = _Words(self._model)
-        cut = [self._find(text) if self.is_known(text) else None for text in texts]
+        bodies = [self._body(text) for text in texts]
+        cut = [None if body is None else self._find(body) for body in bodies]
         words = list(itertools.chain.from_iterable(each for each in cut if each is not None))
-        numbers = np.fromiter(map(self._words.__getitem__, words), np.int64, len(words))
-        flat, ends = self._gathered(numbers)
+        flat, ends = self._gathered(np.fromiter(map(self._words.__getitem__, words), np.int64, len(words)))
         found: list[Ids | None] = []
         at = 0
-        for text, each in zip(texts, cut, strict=True):
-            if each is None:
-                found.append(None)
-                continue
-            begin, at = at, at + len(each)
+        for text, body, each in zip(texts, bodies, cut, strict=True):
+            begin, at = at, at + len(each or ())
             # An expression that leaves something out would have had to be treated otherwise.
-            is_whole = sum(map(len, each)) == len(text)
-            found.append(np.concatenate((self.before, flat[ends[begin] : ends[at]], self.after)) if is_whole else None)
+            if body is None or each is None or sum(map(len, each)) != len(body):
+                found.append(None)
+            else:
+                end = self._end_ids if len(body) < len(text) else self._end_ids[:0]
+                found.append(np.concatenate((self.before, flat[ends[begin] : ends[at]], end, self.after)))
         return found
 
     def _gathered(self, numbers: np.ndarray[Any, Any]) -> tuple[Ids, np.ndarray[Any, Any]]:
@@ -162,13 +170,21 @@ class FastBpe:
         return ids[index] if len(index) else np.zeros(0, np.uint32), ends
 
 
+def _end_of(tokenizer: Any, said: dict[str, Any]) -> tuple[str, int] | None:
+    """The end token and its id, where it is cut out of a text without anything around it."""
+    found = [each for each in said.get("added_tokens") or () if each["content"] == tokenizer.eos_token]
+    if not found or any(found[0].get(name) for name in ("lstrip", "rstrip", "single_word")):
+        return None
+    return found[0]["content"], int(found[0]["id"])
+
+
 def _pattern_of(said: dict[str, Any]) -> re.Pattern[str] | None:
     """The expression that cuts words, of a tokenizer by its own JSON; None where anything else happens to text."""
     model, normalizer = said.get("model") or {}, said.get("normalizer")
     if model.get("type") != "BPE" or model.get("dropout") or said.get("truncation") or said.get("padding"):
         return None
-    # Composing changes no settled character that is composed already, and a text may hold others: ASCII only would be safe.
-    if normalizer is not None:
+    # Composing leaves settled characters as they are: none is a combining mark, none stands for another one.
+    if normalizer is not None and normalizer.get("type") != "NFC":
         return None
     pre = said.get("pre_tokenizer") or {}
     steps = pre.get("pretokenizers") if pre.get("type") == "Sequence" else [pre]

@@ -72,10 +72,19 @@ def _plain(line: bytes) -> Row | None:
         row, end = _scan_once(text, 0)
     except (StopIteration, ValueError, RecursionError):
         return None
-    # One byte is looked for much faster than two.
-    is_plain = b"\\" not in line or b"\\u" not in line
-    is_whole = text[end:] == "\n" or not text[end:].strip()
-    return cast("Row", row) if is_plain and is_whole and isinstance(row, dict) else None
+    if not isinstance(row, dict) or not (text[end:] == "\n" or not text[end:].strip()):
+        return None
+    return None if _may_hold_half(cast("Row", row)) and _HALF_CHARACTER.search(line) else cast("Row", row)
+
+
+def _may_hold_half(row: Row) -> bool:
+    """Whether the line is worth a search for lone surrogates: what is ASCII holds none, and that a string knows at once."""
+    for name, value in row.items():
+        if not name.isascii() or isinstance(value, list | dict):
+            return True
+        if isinstance(value, str) and not value.isascii():
+            return True
+    return False
 
 
 def _object(line: bytes, number: int, report: Report) -> Row | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lanes.data_values import kind_of
+from training.data.encoding import Encoder
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,11 @@ class _Texts:
 
 
 class TokenCounter:
-    """Counts for one method and the columns of its shape."""
+    """Counts for one method and the columns of its shape. Raises IdsDiffer when the quick way turns out wrong: count anew."""
 
-    def __init__(self, tokenizer: Any, method: str, shape: Sequence[str]) -> None:
+    def __init__(self, tokenizer: Any, method: str, shape: Sequence[str], *, is_fast: bool = True) -> None:
         self._tokenizer, self._method, self._shape = tokenizer, method, tuple(shape)
+        self._encoder = Encoder(tokenizer, is_fast=is_fast)
         self._backend = getattr(tokenizer, "backend_tokenizer", None)
         self._end = tokenizer.eos_token or ""
 
@@ -119,10 +121,12 @@ class TokenCounter:
     def _encode(self, texts: list[str], *, special: bool) -> Iterable[Any]:
         if not texts:
             return []
+        if special:
+            return self._encoder.encode(texts)
         if self._backend is None:
-            return self._tokenizer(texts, add_special_tokens=special)["input_ids"]
+            return self._tokenizer(texts, add_special_tokens=False)["input_ids"]
         # Without offsets, in all threads there are.
-        return self._backend.encode_batch_fast(texts, add_special_tokens=special)
+        return self._backend.encode_batch_fast(texts, add_special_tokens=False)
 
 
 def _flat(texts: _Texts) -> list[str]:
@@ -130,6 +134,8 @@ def _flat(texts: _Texts) -> list[str]:
 
 
 def _ids(encoded: Any) -> list[int]:
+    if hasattr(encoded, "tolist"):
+        return encoded.tolist()
     return encoded.ids if hasattr(encoded, "ids") else encoded
 
 

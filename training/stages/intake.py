@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
+from manifests.errors import HemmaError
 from training.children import run_child
 from training.course import Course, Found, Stop, check
+from training.persist_backends import backend_for
 
 SURVEY_TIMEOUT_S = 600.0
 GIB = 1 << 30
@@ -26,11 +27,11 @@ def intake(course: Course) -> Found:
         course.event("baseline", hashes=course.hashes().as_dict(), **{name: job.get(name) for name in BASELINE})
     survey = surveyed(course)
     findings = [each for each in survey["findings"] if each["severity"] == "error"]
-    place, fact = destination(job, course.root)
+    place, fact = destination(course)
     checks = (
         check("model and tokenizer are there", not survey["missing"], survey["missing"] or survey["model"]["summary"]),
         check("arguments are known to the installed versions", not findings, _joined(findings)),
-        check("destination can be written", bool(place), fact),
+        check("destination can be written", place is not None, fact),
     )
     facts = {
         "reference": "; ".join(job.get("references") or []) or f"stock {job['method']} trainer of the installed TRL",
@@ -92,18 +93,23 @@ def resources(course: Course) -> Found:
     return Found("passed" if all(each.held for each in checks) else "failed", checks, facts)
 
 
-def destination(job: dict[str, Any], root: Path) -> tuple[str | None, str]:
-    """(where the result will go, in full, and what was found there); None when it cannot be used (S14-R04)."""
-    spec = job["persist"]
-    if spec["kind"] != "directory":
-        return spec["destination"], f"{spec['kind']}: {spec['destination']}"
-    place = root / os.path.expanduser(spec["destination"])
-    parent = place
-    while not parent.exists():
-        parent = parent.parent
-    if not os.access(parent, os.W_OK) or not parent.is_dir():
-        return None, f"{parent} cannot be written"
-    return str(place), f"{place}, {_gib(shutil.disk_usage(parent).free)} free"
+def destination(course: Course) -> tuple[str | None, str]:
+    """(where the result will go, in full, and what was found there); None when it cannot go there (S14-R04).
+
+    The back-end itself is asked: a directory is written to, a second host is reached, the hub knows the token.
+    """
+    try:
+        found = backend_for(course.job["persist"], root=course.root, name=result_name(course)).resolve()
+    except HemmaError as error:
+        return None, f"{error.message} (do: {error.remedy})" if error.remedy else error.message
+    free = found.get("free_bytes")
+    place = str(found["destination"])
+    return place, f"{place}, {_gib(free)} free" if isinstance(free, int) else place
+
+
+def result_name(course: Course) -> str:
+    """What the result is called at its destination."""
+    return f"{course.job['name']}/{course.run_id}"
 
 
 def available_memory() -> int:

@@ -16,7 +16,10 @@ from manifests.errors import HemmaError
 from training.content import tree
 from training.course import Course, Found, Stop, check
 from training.events import read as read_events
+from training.persist import Receipt
 from training.persist_backends import backend_for
+from training.stages.intake import result_name
+from training.stages.side_artefacts import gathered
 from training.stages.trials import child
 
 EVALUATE_TIMEOUT_S = 4 * 3600.0
@@ -39,20 +42,39 @@ def evaluate(course: Course) -> Found:
 
 
 def persist(course: Course) -> Found:
-    """Put the result at its destination, resolve that again, and read it back by digest: a push log proves nothing (S14-R03)."""
-    source = model_folder(course)
+    """Put the result at its destination, and beside it what tells how it came about: logs, metrics, alerts, evidence, scripts.
+
+    Both are read back there by digest: a push log proves nothing (S14-R03, S14-R05).
+    """
+    receipt, digest, again = _put(course, model_folder(course))
+    with gathered(course) as folder:
+        beside, beside_digest, beside_again = _put(course, folder, part="run")
+    course.event("persisted", destination=receipt["destination"], sha256=digest, reread_sha256=again)
+    course.event(
+        "side-artefacts",
+        destination=beside["destination"],
+        sha256=beside_digest,
+        reread_sha256=beside_again,
+        files=len(beside["files"]),
+    )
+    course.event("links", model=receipt["url"], run=beside["url"], dashboard=f"hemma dashboard {course.run_id}")
+    checks = (
+        check("read back with the same digest", again == digest, f"{receipt['destination']}: {again[:12]}"),
+        check("logs and evidence lie beside it", beside_again == beside_digest, str(beside["destination"])),
+    )
+    facts = {"receipt": receipt, "sha256": digest, "beside": beside}
+    return Found("passed" if all(each.held for each in checks) else "failed", checks, facts)
+
+
+def _put(course: Course, source: Path, part: str = "") -> tuple[Receipt, str, str]:
+    """(receipt, digest of what was sent, digest of what was read back there). Raises Stop when the destination refuses."""
     digest = tree(source)
     try:
-        backend = backend_for(course.job["persist"], root=course.root, name=f"{course.job['name']}/{course.run_id}")
+        backend = backend_for(course.job["persist"], root=course.root, name=result_name(course), part=part)
         receipt = backend.put(source)
-        again = backend.verify(receipt)
+        return receipt, digest, str(backend.verify(receipt)["sha256"])
     except HemmaError as error:
         raise Stop("persist_failed", error.message, error.remedy or _again(course)) from error
-    held = again["sha256"] == digest
-    course.event("persisted", destination=receipt["destination"], sha256=digest, reread_sha256=again["sha256"])
-    course.event("links", model=receipt["url"], dashboard=f"hemma dashboard {course.run_id}")
-    checks = (check("read back with the same digest", held, f"{receipt['destination']}: {again['sha256'][:12]}"),)
-    return Found("passed" if held else "failed", checks, {"receipt": receipt, "sha256": digest})
 
 
 def commit(course: Course) -> Found:
