@@ -18,6 +18,7 @@ from lanes.notebook_merge import Conflict
 from lanes.notebook_rules import Finding
 from lanes.notebooks import CellChange, NotebookDiff, as_text
 from manifests.errors import UsageError
+from manifests.files import atomic_write
 
 app = typer.Typer(help="Cells instead of JSON: compare, check, clean and merge notebooks.", no_args_is_help=True)
 
@@ -144,6 +145,43 @@ def merge(
     else:
         _show_conflicts(name or ours, conflicts)
     raise typer.Exit(int(bool(conflicts)))
+
+
+@app.command()
+def build(
+    source: Annotated[str, typer.Argument(metavar="SLICE|MANIFEST", help="A slice's folder, or a slice's manifest.")],
+    *,
+    sealed: Annotated[
+        bool, typer.Option("--sealed/--thin", help="Carry the source in a cell; thin calls the slice's.")
+    ] = False,
+    out: Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="Where; `-` is stdout.")] = "-",
+    here: Annotated[
+        bool, typer.Option("--here", help="A manifest: in this clone, which is the one that counts.")
+    ] = False,
+    host: Annotated[
+        str | None, typer.Option("--host", "-H", metavar="NAME", help="Another host than the repository's own.")
+    ] = None,
+) -> None:
+    """Generate the notebook of a slice: five sections, the same bytes every time, safe to run again.
+
+    From a manifest the slice is gathered on the host and not written. Example: hemma notebook build SLICE -o run.ipynb
+
+    Runs unmodified on Colab, Kaggle and plain Jupyter.
+    """
+    from controller.cli.slice import made
+    from controller.flows import notebook_build
+
+    flavour = "sealed" if sealed else "thin"
+    if notebook_build.is_slice(source):
+        content = notebook_build.from_slice(source, flavour)
+    else:
+        found = made(source, {"dry": True, "notebook": flavour}, here=here, host=host, quiet=True)
+        content = notebook_build.proven(str(found["notebook"]).encode("utf-8"), source)
+    if out == "-":
+        _write(content)
+        return
+    atomic_write(out, content, mode=None)
+    console.line(console.err(), "ok", f"{out}: {len(content)} bytes, {flavour}")
 
 
 def _write(data: bytes) -> None:

@@ -1,0 +1,1 @@
+"""The row engine: the same on Colab, on the host and here. Standard library only, so it runs wherever Python does."""
