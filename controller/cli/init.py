@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from controller.flows import hosts_file
+from controller.flows import hosts_file, verify_ci
 from controller.flows import init as flow
 from controller.flows.host_paths import on_host
 from controller.reports import console
@@ -28,6 +28,7 @@ def init(
     env: Annotated[list[str] | None, typer.Option(help="For every command on the host.", metavar="NAME=VALUE")] = None,
     lane: Annotated[list[str] | None, typer.Option(help="Where a path's edits belong.", metavar="GLOB=LANE")] = None,
     force: Annotated[bool, typer.Option("--force", help="Change keys that say something else.")] = False,
+    ci: Annotated[bool, typer.Option("--ci", help="Also the workflow and hook that run hemma verify.")] = False,
 ) -> None:
     """Write [tool.hemma] into pyproject.toml.
 
@@ -35,20 +36,30 @@ def init(
 
     Example: hemma init --host gpu-box --root '~/work/repo'
 
+    With --ci and nothing else: only a GitHub workflow and a pre-commit hook that run `hemma verify`.
+
     Running it again changes nothing. Exit codes: 0 done, 2 the request or the file cannot be read.
     """
     start = os.getcwd()
     path = flow.target(start)
+    if ci:
+        _say_changes(os.path.dirname(path), verify_ci.write(os.path.dirname(path)))
+        if not (host or root or env or lane):
+            return
     text = flow.read(path)
     wanted = flow.Wanted(host, root, _pairs(env, "--env", "NAME=VALUE"), _pairs(lane, "--lane", "GLOB=LANE"))
     new, changes = flow.edited(text, _completed(wanted, text, path), path, force=force)
     if changes:
         flow.apply(path, new)
+    _say_changes(path, changes)
+    console.out().print("next: hemma host check", style="dim")
+
+
+def _say_changes(where: str, changes: list[str]) -> None:
     out = console.out()
-    console.line(out, "ok", f"{path}: {'changed' if changes else 'nothing to change'}")
+    console.line(out, "ok", f"{where}: {'changed' if changes else 'nothing to change'}")
     for change in changes:
         out.print(f"  + {console.printable(change)}", markup=False)
-    out.print("next: hemma host check", style="dim")
 
 
 def _pairs(given: list[str] | None, option: str, form: str) -> dict[str, str]:

@@ -1,0 +1,115 @@
+"""What `hemma verify` is told ([tool.hemma.verify]) and what it says (its report), as models (S19-R03, S19-R04, S19-R07)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from manifests.model import FileModel, Model, RawText
+from manifests.settings import Flag, Plain
+
+Status = Literal["WIRED", "NOT WIRED", "DUPLICATE"]
+FindingKind = Literal[
+    "not-wired",
+    "duplicate",
+    "shadow",
+    "empty",
+    "stub",
+    "placeholder",
+    "broken",
+    "entry-missing",
+    "dynamic",
+    "stub-function",
+]
+# These end the check; the rest is for information.
+FAILING: frozenset[FindingKind] = frozenset(
+    {"not-wired", "duplicate", "shadow", "empty", "stub", "placeholder", "broken", "entry-missing"}
+)
+
+
+def _several(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Words = Annotated[tuple[Plain, ...], BeforeValidator(_several)]
+TEST_FILES = ("tests/**", "test/**", "**/test_*.py", "**/*_test.py", "**/conftest.py")
+
+
+class VerifySettings(Model):
+    """[tool.hemma.verify]. Patterns match a module's dotted name or, with `/` or `.py`, its path; `*` crosses dots.
+
+    `entry`: more entry points: `module`, `module:function` or a path. `sent`: modules that travel by value and start
+    elsewhere, `module` or `module as other_name`. `optional`: modules that may be unwired. `critical`: when given, only these
+    must be wired. `roots`: folders that imports start from; found when not given.
+    """
+
+    entry: Words = ()
+    sent: Words = ()
+    optional: Words = ()
+    critical: Words = ()
+    exclude: Words = ()
+    roots: Words = ()
+    tests: Words = TEST_FILES
+    allow_empty_init: Flag = False
+
+
+class StatusWords(Model):
+    """The status words of a module (S19-R07). None: there was no evidence to say so, never a guess."""
+
+    exists: bool
+    tested: bool | None = None
+    wired: bool
+    active: bool | None = None
+    complete: bool | None = None
+
+
+class ModuleRow(Model):
+    """One module: its class, why, the four words, and who uses it first."""
+
+    name: RawText
+    path: RawText
+    status: Status
+    critical: bool = True
+    why: RawText = ""
+    used_by: RawText = ""
+    how: str = ""
+    duplicate_of: RawText = ""
+    words: StatusWords
+    test_files: tuple[RawText, ...] = ()
+    lines_in_functions: int | None = None
+    lines_active: int | None = None
+
+
+class Finding(Model):
+    """Something to look at: where, what, and what mends it. `fails`: it makes the check end with 1."""
+
+    kind: FindingKind
+    path: RawText
+    line: int = Field(default=0, ge=0)
+    module: RawText = ""
+    message: RawText
+    remedy: RawText = ""
+    fails: bool = False
+
+
+class EntryRow(Model):
+    """An entry point: what starts there, and which file or key says so."""
+
+    module: RawText
+    part: str
+    told_by: RawText
+
+
+class VerifyReport(FileModel):
+    """The whole answer. `counts` are counted, never estimated (S19-R04); `ok` is what the exit code says (S19-R05)."""
+
+    kind: Literal["hemma-verify"] = "hemma-verify"
+    root: RawText
+    since: str = ""
+    ok: bool
+    counts: dict[str, int]
+    entries: tuple[EntryRow, ...]
+    modules: tuple[ModuleRow, ...]
+    findings: tuple[Finding, ...]
+    edges: tuple[tuple[RawText, RawText], ...] = ()
