@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from controller.reports import console, surprise
-from manifests.errors import HemmaError
+from manifests.errors import HemmaError, UsageError
 
 EXIT_INTERRUPTED = 130
 
@@ -29,7 +29,12 @@ MODULES: dict[str, tuple[str, ...]] = {
     "tokenizer": ("tokenizer",),
     "export": ("export",),
     "integrate": ("integrate",),
+    "slice": ("slice",),
+    "rows": ("rows",),
+    "verify": ("verify",),
     "memory": ("memory",),
+    "runbook": ("runbook",),
+    "gotcha": ("gotcha",),
     "init": ("init",),
     "config": ("config",),
     "host": ("host",),
@@ -146,7 +151,17 @@ def _expected(error: HemmaError, argv: list[str], *, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
     console.show_error(error, as_json="--json" in argv)
+    if argv and argv[0] != "run" and not isinstance(error, UsageError):
+        _say_what_is_known(error)
     return error.exit_code
+
+
+def _say_what_is_known(error: HemmaError) -> None:
+    """Name the entries of the runbooks that know this symptom (S17-R04)."""
+    from controller.flows.gotcha import hints
+
+    for found in hints(error.message, error.code):
+        console.line(console.err(), "known", f"{found.entry.id}: {' '.join(found.entry.fix.split())}")
 
 
 def _surprise(error: Exception, argv: list[str], *, debug: bool) -> int:

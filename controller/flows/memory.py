@@ -271,7 +271,10 @@ def note(argv: Sequence[str], exit_code: int, start: str, environ: Mapping[str, 
 
     if "--help" in argv:
         return
-    memory = of(start, environ)
+    try:
+        memory = of(start, environ)
+    except HemmaError:  # outside a clone, or where the settings cannot be read (the verb has said so), there is none
+        return
     if not memory.exists():
         return
     said = redact(" ".join(argv)).text

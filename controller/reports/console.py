@@ -24,6 +24,7 @@ STYLES = {
     "needs you": "bold yellow",
     "failed": "bold red",
     "do": "bold",
+    "known": "bold",
 }
 _WIDTH = 9
 _PIPE_WIDTH = 1000

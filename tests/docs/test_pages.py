@@ -27,7 +27,7 @@ def name_of(path: Path) -> str:
 
 @pytest.mark.parametrize("page", RUNBOOKS, ids=name_of)
 def test_a_runbook_has_a_title_and_a_date(page: Path) -> None:
-    found = re.match(r"---\ntitle: (\S.*)\ndate: (\S+)\n---\n\n# ", page.read_text("utf-8"))
+    found = re.match(r"---\ntitle: (\S.*)\ndate: (\S+)\n(?:[ \w-].*\n)*?---\n\n# ", page.read_text("utf-8"))
     assert found, "begins with title and date between two lines of dashes, then its heading"
     assert dt.date.fromisoformat(found.group(2))
 

@@ -1,0 +1,59 @@
+"""The queue of proposals: one file each, with the user (the state folder), never in the repository (S17-R07)."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from manifests.errors import HemmaError
+from manifests.places import private_dir, state_dir
+from manifests.runbooks import Proposal
+
+
+class NoProposal(HemmaError):
+    """No proposal has this id, or it is not open any more."""
+
+    code = "no-proposal"
+
+
+def queue() -> str:
+    """The folder of proposals."""
+    return os.path.join(state_dir(), "gotchas")
+
+
+def proposals(*, every: bool = False) -> list[Proposal]:
+    """Open proposals, or all of them, oldest first."""
+    found = [Proposal.read(os.path.join(queue(), name)) for name in _names()]
+    chosen = [proposal for proposal in found if every or proposal.status == "open"]
+    return sorted(chosen, key=lambda proposal: (proposal.created, proposal.id))
+
+
+def _names() -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(queue()) if name.endswith(".json"))
+    except FileNotFoundError:
+        return []
+
+
+def find(name: str) -> Proposal | None:
+    """The proposal of that id, if there is one."""
+    path = os.path.join(queue(), f"{name}.json")
+    return Proposal.read(path) if os.path.exists(path) else None
+
+
+def opened(name: str) -> Proposal:
+    """The open proposal of that id, or of the only id that begins so. Raises NoProposal."""
+    fitting = [other for other in _names() if other.removesuffix(".json") == name or other.startswith(name)]
+    if not re.fullmatch(r"[a-z0-9-]+", name) or len(fitting) != 1:
+        raise NoProposal(f"no single proposal is called {name!r}", remedy="hemma gotcha list --all")
+    found = Proposal.read(os.path.join(queue(), fitting[0]))
+    if found.status != "open":
+        raise NoProposal(f"{found.id} is {found.status} already", remedy="hemma gotcha list")
+    return found
+
+
+def write(proposal: Proposal) -> str:
+    """Keep a proposal; returns its file."""
+    path = os.path.join(private_dir(queue()), f"{proposal.id}.json")
+    proposal.write(path)
+    return path
