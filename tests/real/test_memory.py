@@ -216,3 +216,12 @@ def test_a_broken_log_is_never_written_over(root: Path) -> None:
     (root / ".claude" / LOG).write_text('{"entries": [')
     assert "is no log" in hemma(root, "memory", "log", "a", "b", code=1)
     assert (root / ".claude" / LOG).read_text() == '{"entries": ['
+
+
+def test_outside_a_clone_nothing_is_noted_and_nothing_fails(tmp_path: Path) -> None:
+    done = subprocess.run([HEMMA, "export", "--help"], cwd=tmp_path, capture_output=True, check=False, timeout=60)
+    assert done.returncode == 0
+    done = subprocess.run(
+        [HEMMA, "put", "nothing"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode != 67, done.stderr
