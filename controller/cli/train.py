@@ -198,5 +198,5 @@ def dashboard(
 def _fact(row: dict[str, Any], run_id: str) -> str:
     if row["state"] == "proven":
         taken = f"taken over from {row['from_run']}" if row["from_run"] not in (None, run_id) else ""
-        return taken or "; ".join(check["fact"] for check in row["checks"][:2])
+        return taken or "; ".join(check["fact"] for check in row["checks"][:2] if check["fact"])
     return row["fact"]

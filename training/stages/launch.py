@@ -48,7 +48,11 @@ def healthy(course: Course) -> Found:
     first = course.first_metric or {}
     facts = {"first_metric_step": first.get("step"), "first_metric": first.get("value")}
     held = first.get("value") is not None
-    return Found("passed" if held else "failed", (check("first metric seen", held, json.dumps(facts)),), facts)
+    return Found(
+        "passed" if held else "failed",
+        (check("first metric seen", held, f"step {first.get('step')}: {first.get('value')}"),),
+        facts,
+    )
 
 
 def alerts(course: Course) -> Found:

@@ -37,7 +37,7 @@ def evaluate(course: Course) -> Found:
     for name, value in end.result["metrics"].items():
         course.event("evaluated", metric=name, value=value, artifact_sha256=digest)
     finite = all(isinstance(value, int | float) and math.isfinite(value) for value in end.result["metrics"].values())
-    checks = (check("metrics are numbers", finite and bool(end.result["metrics"]), json.dumps(end.result["metrics"])),)
+    checks = (check("metrics are numbers", finite and bool(end.result["metrics"]), _in_words(end.result["metrics"])),)
     return Found("passed" if finite else "failed", checks, {**end.result, "artifact_sha256": digest})
 
 
@@ -91,6 +91,12 @@ def commit(course: Course) -> Found:
     head = _git(course, "rev-parse", "HEAD").strip()
     course.event("committed", commit=head, paths=paths)
     return Found("passed", (check("committed on the host", True, f"{head[:12]}: {len(kept)} files"),), {"commit": head})
+
+
+def _in_words(metrics: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in metrics.items()
+    )
 
 
 def conformance(course: Course) -> Found:
