@@ -31,6 +31,8 @@ MODULES: dict[str, tuple[str, ...]] = {
     "integrate": ("integrate",),
     "slice": ("slice",),
     "rows": ("rows",),
+    "drive": ("drive",),
+    "colab": ("colab",),
     "verify": ("verify",),
     "memory": ("memory",),
     "runbook": ("runbook",),
@@ -42,8 +44,10 @@ MODULES: dict[str, tuple[str, ...]] = {
 
 
 # Verbs that change something. `run` is the user's own command, of which the host keeps a record.
-CHANGING = frozenset(
-    {"train", "sync", "commit", "push", "put", "edit", "apply", "integrate", "tokenizer", "export", "slice", "colab"}
+CHANGING = frozenset({"train", "sync", "commit", "push", "put", "edit", "apply", "integrate", "tokenizer", "export"})
+# Of verbs with several sub-commands, those that do.
+CHANGING_WITHIN = frozenset(
+    {("slice", "issue"), ("slice", "localize"), ("colab", "dispatch"), ("colab", "run"), ("colab", "collect")}
 )
 
 
@@ -102,7 +106,7 @@ def _remembered(words: list[str], *, debug: bool) -> int:
         code = _expected(error, words, debug=debug)
     else:
         code = 0
-    if words and words[0] in CHANGING:
+    if words and (words[0] in CHANGING or tuple(words[:2]) in CHANGING_WITHIN):
         from controller.flows import memory
 
         memory.note(words, code, os.getcwd(), os.environ)

@@ -15,6 +15,7 @@ from rich.table import Table
 from controller.cli.run import settings_for
 from controller.flows import status
 from controller.reports import console
+from controller.snapshot import find_project
 from lanes.merging import ACCEPTABLE, Escalation, SyncPlan
 from manifests.errors import UsageError
 from remote.agent import gitfacts
@@ -61,12 +62,28 @@ def show_status(
     """
     local, remote, meant = _clones(host)
     picture = status.read(local, remote, fetch=fetch, meant=meant)
+    has_drive = _names_drive()
     if as_json:
-        console.show_json(picture)
+        console.show_json({**picture, "drive": _drive()} if has_drive else picture)
     else:
         _show(picture)
+        if has_drive:
+            from controller.cli import colab
+
+            colab.show_beside()
     if picture["problem"]:
         raise typer.Exit(int(picture["problem"]["exit_code"]))
+
+
+def _names_drive() -> bool:
+    """Whether a place for slices is named: told from the bytes, for most repositories have none and status is to be quick."""
+    return bool(os.environ.get("HEMMA_DRIVE_PLACE")) or b"drive" in (find_project(os.getcwd())[1] or b"")
+
+
+def _drive() -> dict[str, Any]:
+    from controller.flows import colab_status
+
+    return colab_status.beside(os.getcwd(), os.environ)
 
 
 def _show(picture: dict[str, Any]) -> None:

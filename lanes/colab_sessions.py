@@ -1,0 +1,111 @@
+"""What Google's `colab` program is told and what it tells: command lines, the list of sessions, which of them are strays.
+
+Read from the program's own source (tests/cases/colab_cli/contract.yaml says which): a GPU it does not know it takes for
+an A100, a cell that fails does not fail `exec`, and `stop` of an unknown session says nothing wrong. So names are judged
+here, errors are read from the notebook it saves, and that a session has ended is seen in its list alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lanes.verdict import Reason, Verdict
+
+GPUS = ("T4", "L4", "G4", "A100", "H100")
+# Its keep-alive daemon ends after 24 hours; half an hour is left to stop in good order.
+MAX_HOURS = 23.5
+OURS = "hemma-"
+
+
+@dataclass(frozen=True)
+class Session:
+    """One line of `colab sessions`. `name` is `?` when another machine made it."""
+
+    name: str
+    endpoint: str
+    hardware: str
+
+
+@dataclass(frozen=True)
+class Stray:
+    """A session of ours that runs with nobody behind it and burns units, and what to do about it."""
+
+    name: str
+    endpoint: str
+    why: str
+    do: str
+
+
+def chosen_gpu(text: str | None) -> str | Verdict | None:
+    """The GPU as the program knows it, None for none; a verdict for one that it would take for the dearest."""
+    if text is None or text.upper() in GPUS:
+        return None if text is None else text.upper()
+    fact = f"`{text}` is none of {', '.join(GPUS)}; Colab's program would give an A100"
+    return Verdict(False, (Reason("only what was asked for is paid for", fact),), ("hemma colab run SLICE --gpu T4",))
+
+
+def new(name: str, gpu: str | None) -> list[str]:
+    """Arguments that make a session."""
+    return ["new", "-s", name, *(["--gpu", gpu] if gpu else [])]
+
+
+def mount(name: str) -> list[str]:
+    """Arguments that mount Drive in a session, where the notebook expects it."""
+    return ["drivemount", "-s", name, "/content/drive"]
+
+
+def execute(name: str, notebook: str, timeout_s: float) -> list[str]:
+    """Arguments that run a notebook; `timeout_s` is for each cell (30 s when not given, which no run keeps to)."""
+    return ["exec", "-s", name, "-f", notebook, "--timeout", str(int(timeout_s))]
+
+
+def stop(name: str) -> list[str]:
+    """Arguments that end a session."""
+    return ["stop", "-s", name]
+
+
+def sessions() -> list[str]:
+    """Arguments that list what runs."""
+    return ["sessions"]
+
+
+def parse_sessions(text: str) -> list[Session]:
+    """What `colab sessions` printed, other lines left out."""
+    found = re.findall(r"(?m)^\[([^\]]*)\] (\S+) \| Hardware: ([^|\n]+)", text)
+    return [Session(name, endpoint, hardware.strip()) for name, endpoint, hardware in found if name != "colab"]
+
+
+def strays(records: Sequence[Mapping[str, Any]], live: Iterable[Session]) -> list[Stray]:
+    """Sessions that we made and that run without us. Each record says `name`, and `is_alive` of the process behind it.
+
+    Sessions of other programs and of other machines are none of ours and are not named.
+    """
+    known = {str(record["name"]): record for record in records}
+    found: list[Stray] = []
+    for session in live:
+        record = known.get(session.name)
+        if record is None and session.name.startswith(OURS):
+            found.append(Stray(session.name, session.endpoint, "nothing here remembers it", _do(session.name)))
+        elif record is not None and not record.get("is_alive"):
+            why = f"the process that ran {record.get('slice') or 'a slice'} in it is gone"
+            found.append(Stray(session.name, session.endpoint, why, _do(session.name)))
+    return found
+
+
+def is_lost(text: str) -> bool:
+    """Whether the program said that the session went away under it."""
+    return "appears to be lost" in text or bool(re.search(r"Session '[^']*' not found", text))
+
+
+def cell_errors(notebook: Mapping[str, Any]) -> list[str]:
+    """Errors in the outputs of a notebook that was run, as `Name: what it said`, in order."""
+    outputs = [output for cell in notebook.get("cells") or [] for output in cell.get("outputs") or []]
+    errors = [output for output in outputs if output.get("output_type") == "error"]
+    return [f"{each.get('ename', 'Error')}: {str(each.get('evalue', '')).partition(chr(10))[0]}" for each in errors]
+
+
+def _do(name: str) -> str:
+    return f"hemma colab sessions --stop   (or: colab stop -s {name})"
