@@ -9,6 +9,7 @@ the clone of the laptop. Exits 1 at the first step that does not do what it says
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
 import shutil
@@ -28,10 +29,12 @@ STATE = REPOSITORY / ".state/demo"
 ORIGIN = STATE / "on-the-host/origin.git"
 HOST_CLONE = STATE / "on-the-host/hemma"
 LAPTOP_CLONE = STATE / "laptop/hemma"
+DRIVE = STATE / "drive/hemma"
 HOST = "demo"
 COMMAND_TIMEOUT_S = 60
 TRAIN_TIMEOUT_S = 600
 TRAIN_ENVIRONMENT = REPOSITORY / ".venv-train"
+SLICE_MANIFEST = "manifests/slices/own-text.yaml"
 TRAIN_MANIFEST = "manifests/runs/own-text.yaml"
 STREAMED_LINES = 30
 
@@ -64,7 +67,14 @@ def environ() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HEMMA_", "GIT_", "PYTHON"))}
     folders = {f"HEMMA_{name.upper()}_DIR": str(STATE / "hemma" / name) for name in ("config", "state", "cache")}
     path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
-    return {**kept, **folders, **GIT_ENVIRON, "PATH": path, "HEMMA_BROKER_IDLE_S": "60"}
+    return {
+        **kept,
+        **folders,
+        **GIT_ENVIRON,
+        "PATH": path,
+        "HEMMA_BROKER_IDLE_S": "60",
+        "HEMMA_DRIVE_PLACE": f"folder:{DRIVE}",
+    }
 
 
 # --- telling and running -----------------------------------------------------------------------------------------
@@ -277,18 +287,43 @@ def detach() -> None:
     check(True, "wait says how it ended: 0")
 
 
-def train() -> None:
-    """This repository's own text -> tokenizer -> a tiny model, through every gate, to a commit that the laptop pulls."""
-    step("Train: this repository's own text, gathered by `hemma export`")
-    # The host's environment for training is its own affair; here it is the one beside this repository.
-    (HOST_CLONE / ".venv-train").symlink_to(TRAIN_ENVIRONMENT, target_is_directory=True)
+def gather_text() -> None:
+    """What this repository knows becomes data on the host."""
+    step("Data: this repository's own text, gathered by `hemma export`, put and committed on the host")
+    # The host's environments are its own affair; here they are those beside this repository.
     with (HOST_CLONE / ".git/info/exclude").open("a", encoding="ascii") as file:
-        file.write(".venv-train\n")
+        for environment in (REPOSITORY / ".venv", TRAIN_ENVIRONMENT):
+            (HOST_CLONE / environment.name).symlink_to(environment, target_is_directory=True)
+            file.write(f"{environment.name}\n")
     run("hemma", "export", "--text", "../own-text.jsonl")
     run("hemma", "put", "--parents", "../own-text.jsonl", "data/own-text.jsonl")
-    step("A tokenizer for it, trained on the host")
+    run("hemma", "commit", "--message=This repository's own text", "data/own-text.jsonl")
+
+
+def go_through_colab() -> None:
+    """A slice goes out through Drive (a plain folder here), is processed as Colab would, and its results come back."""
+    step("A portable slice for Colab, issued on the host, and brought into Drive (here a plain folder)")
+    issued = json.loads(run("hemma", "slice", "issue", SLICE_MANIFEST, "--json"))
+    folder = str(issued["folder"])
+    run("hemma", "colab", "dispatch", folder)
+    step("What Colab does when one presses Run: the slice's own source processes its rows")
+    slice_folder = DRIVE / "slices" / Path(folder).name
+    run(
+        sys.executable, str(slice_folder / "source.pyz"), "run", str(slice_folder), cwd=DRIVE, timeout_s=TRAIN_TIMEOUT_S
+    )
+    step("Status from files alone, and the results to the host")
+    told = run("hemma", "colab", "status")
+    check("finished" in told or "done" in told, "every row is done, and nobody had to be asked")
+    run("hemma", "colab", "collect", "last")
+    kept = list((HOST_CLONE / "results/colab").rglob("shard-*.jsonl"))
+    check(bool(kept), "the host has the results, each compared with its checksum")
+
+
+def train() -> None:
+    """This repository's own text -> tokenizer -> a tiny model, through every gate, to a commit that the laptop pulls."""
+    step("Train: a tokenizer for that text, on the host")
     run("hemma", "tokenizer", TRAIN_MANIFEST, "--vocab-size", "2048", timeout_s=TRAIN_TIMEOUT_S)
-    run("hemma", "commit", "--message=Text and tokenizer", "data/own-text.jsonl", "data/tokenizer")
+    run("hemma", "commit", "--message=A tokenizer", "data/tokenizer")
     step("One command from the manifest to a result: audit, smoke, preflight, job, evaluation, commit (about 40 s)")
     run("hemma", "train", TRAIN_MANIFEST, timeout_s=TRAIN_TIMEOUT_S)
     gates = run("hemma", "gates", "last")
@@ -300,7 +335,16 @@ def train() -> None:
     check((LAPTOP_CLONE.parent / "report.html").stat().st_size > 0, "the report: .state/demo/laptop/report.html")
 
 
-STORY = (start_the_host, run_commands, edit_on_the_host, bring_clones_together, cut_the_connection, detach)
+STORY = (
+    start_the_host,
+    run_commands,
+    edit_on_the_host,
+    bring_clones_together,
+    cut_the_connection,
+    detach,
+    gather_text,
+    go_through_colab,
+)
 
 # --- beginning and end -------------------------------------------------------------------------------------------
 
@@ -341,7 +385,7 @@ def main() -> int:
     started_s = time.monotonic()
     clean_up()
     shutil.rmtree(STATE, ignore_errors=True)
-    for folder in (ORIGIN.parent, LAPTOP_CLONE.parent, STATE / "hemma"):
+    for folder in (ORIGIN.parent, LAPTOP_CLONE.parent, STATE / "hemma", DRIVE):
         folder.mkdir(parents=True)
     failure = ""
     try:

@@ -48,7 +48,7 @@ def _place() -> Generator[drive.Place]:
 
 @app.command()
 def dispatch(
-    folder: Annotated[str, typer.Argument(metavar="SLICE", help="The slice's folder on this machine.")],
+    folder: Annotated[str, typer.Argument(metavar="SLICE", help="The slice's folder, here or on the host.")],
     *,
     to: Annotated[
         str | None,
@@ -64,6 +64,7 @@ def dispatch(
     """
     from controller.flows import colab_dispatch
 
+    folder = _here(folder)
     with _place() as place:
         parent = _folder_id(place, to) if to else None
         done = colab_dispatch.dispatch(place, folder, parent=parent, progress=_counter(as_json=as_json))
@@ -79,6 +80,16 @@ def dispatch(
         console.line(console.err(), "warn", done.note)
     if done.link:
         console.line(console.out(), "do", f"open {done.link} and choose Runtime, Run all")
+
+
+def _here(folder: str) -> str:
+    """The slice's folder on this machine, brought from the host where it lies there. Raises HemmaError slice-missing."""
+    if os.path.isdir(folder):
+        return folder
+    from controller.cli.run import settings_for
+    from controller.flows import slice_fetch
+
+    return slice_fetch.here(folder, settings_for(None))
 
 
 def _folder_id(place: drive.Place, text: str) -> str:
@@ -244,7 +255,7 @@ def _collected(place: drive.Place, word: str, to: str, into: str | None, *, prog
 
 @app.command()
 def run(
-    folder: Annotated[str, typer.Argument(metavar="SLICE", help="The slice's folder on this machine.")],
+    folder: Annotated[str, typer.Argument(metavar="SLICE", help="The slice's folder, here or on the host.")],
     *,
     gpu: Annotated[
         str | None, typer.Option("--gpu", metavar="GPU", help="T4, L4, G4, A100 or H100; else none.")
@@ -273,7 +284,7 @@ def run(
     from controller.flows import colab_run
     from remote.colab_cli import ColabProgram
 
-    request = colab_run.Request(folder, gpu, hours, cost_per_hour, max_cost, max_gpu_hours, yes)
+    request = colab_run.Request(_here(folder), gpu, hours, cost_per_hour, max_cost, max_gpu_hours, yes)
     program = ColabProgram(os.environ)
     with _place() as place:
         done = colab_run.run(place, request, program, _silent if as_json else _show_event)
