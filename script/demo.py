@@ -9,7 +9,6 @@ the clone of the laptop. Exits 1 at the first step that does not do what it says
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 import shutil
@@ -303,14 +302,11 @@ def gather_text() -> None:
 def go_through_colab() -> None:
     """A slice goes out through Drive (a plain folder here), is processed as Colab would, and its results come back."""
     step("A portable slice for Colab, issued on the host, and brought into Drive (here a plain folder)")
-    issued = json.loads(run("hemma", "slice", "issue", SLICE_MANIFEST, "--json"))
-    folder = str(issued["folder"])
-    run("hemma", "colab", "dispatch", folder)
+    run("hemma", "slice", "issue", SLICE_MANIFEST)
+    name = next((HOST_CLONE / "slices").iterdir()).name
+    run("hemma", "colab", "dispatch", f"slices/{name}")
     step("What Colab does when one presses Run: the slice's own source processes its rows")
-    slice_folder = DRIVE / "slices" / Path(folder).name
-    run(
-        sys.executable, str(slice_folder / "source.pyz"), "run", str(slice_folder), cwd=DRIVE, timeout_s=TRAIN_TIMEOUT_S
-    )
+    run("python3", f"slices/{name}/source.pyz", "run", f"slices/{name}", "--run", f"runs/{name}", cwd=DRIVE)
     step("Status from files alone, and the results to the host")
     told = run("hemma", "colab", "status")
     check("finished" in told or "done" in told, "every row is done, and nobody had to be asked")

@@ -19,12 +19,10 @@ from remote.drive.calling import Patience
 from remote.drive.google import GoogleStore
 from tests.drive_emulator import REFRESH, Emulator
 
-# The command line, in a process of its own, with these two verbs whatever others it has.
+# The command line, in a process of its own.
 START = """\
 import sys
 from controller.cli import app
-app.MODULES.setdefault("drive", ("drive",))
-app.MODULES.setdefault("colab", ("colab",))
 sys.exit(app.main(sys.argv[1:]))
 """
 
@@ -36,8 +34,6 @@ def here(folder: Path, environ: dict[str, str], *arguments: str) -> tuple[int, s
     os.environ.clear()
     os.environ.update(environ)
     os.chdir(folder)
-    for verb in ("drive", "colab"):
-        app.MODULES.setdefault(verb, (verb,))
     output, errors = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
     with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(output):
         code = app.main(list(arguments))

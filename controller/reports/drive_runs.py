@@ -39,7 +39,7 @@ def cells(row: Row) -> list[Any]:
     done = "" if row.done is None else f"{row.done}/{row.total}" if row.total is not None else str(row.done)
     if row.quarantined:
         done += f" ({row.quarantined} set aside)"
-    rate = "" if row.rate_per_s is None else f"{row.rate_per_s:.2g}/s"
+    rate = "" if row.rate_per_s is None else f"{_rate(row.rate_per_s)}/s"
     return [
         console.plain(row.run),
         console.plain(row.state, _STATE_STYLES.get(row.state, "")),
@@ -58,3 +58,7 @@ def length(seconds: float) -> str:
         return f"{seconds:.0f}s"
     minutes, hours = seconds / 60, seconds / 3600
     return f"{minutes:.0f}m" if minutes < 90 else f"{hours:.0f}h" if hours < 48 else f"{hours / 24:.0f}d"
+
+
+def _rate(per_s: float) -> str:
+    return f"{per_s:,.0f}" if per_s >= 10 else f"{per_s:.2g}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -211,3 +212,28 @@ def test_results_go_to_the_host(settings_env: EnvironFor, repo_on_host: Reposito
     for path in sorted((repo_on_host.path / "results").rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
     (repo_on_host.path / "results").rmdir()
+
+
+@pytest.mark.req("S9-R30", "S9-R31")
+def test_a_slice_that_lies_on_the_host_goes_out_from_here(
+    settings_env: EnvironFor, repo_on_host: RepositoryOnHost, tmp_path: Path
+) -> None:
+    environ = settings_env(HEMMA_DRIVE_PLACE=f"folder:{tmp_path}/drive")
+    (tmp_path / "drive").mkdir()
+    hemma = Hemma(tmp_path / "here", "root", **environ)
+    hemma.environ = environ
+    issued = make_slice(repo_on_host.path / "slices", files={"files/data.bin": bytes(range(256)) * 2000})
+    name = f"slices/{issued.name}"
+    try:
+        found = json.loads(hemma.in_a_process("colab", "dispatch", name, "--json"))
+        assert len(found["sent"]) == 5
+        for path in (path for path in issued.rglob("*") if path.is_file()):
+            assert (tmp_path / "drive" / name / path.relative_to(issued)).read_bytes() == path.read_bytes()
+        missing = subprocess.run(
+            [sys.executable, "-m", "hemma", "colab", "dispatch", "slices/none"],
+            cwd=hemma.folder, env=environ, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert missing.returncode == 1
+        assert "neither here nor on the host" in missing.stderr
+    finally:
+        shutil.rmtree(repo_on_host.path / "slices")
