@@ -45,7 +45,11 @@ def _copy(settings: dict[str, Any], parent: str, name: str, archive: IO[bytes]) 
     options = {"lease_s": settings["lease_s"], "timeout_s": TIMEOUT_S}
     request = run_flow.request_of(settings, options, ["tar", "-cf", "-", "-C", parent, "--", name])
     said = run_flow.Capture()
-    session = run_flow.session_for(settings, request, (archive.write, said.write))
+
+    def keep(piece: memoryview) -> None:
+        archive.write(piece)
+
+    session = run_flow.session_for(settings, request, (keep, said.write))
     if run_flow.exit_code_of(run_flow.follow(session), session.run_id):
         raise HemmaError(
             f"there is no slice {posixpath.join(parent, name)}, neither here nor on the host",
