@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import subprocess
@@ -12,15 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from controller.flows import host_tools, slice_engine, work_tree
-from controller.flows import run as run_flow
-from controller.flows.files import host_path
 from lanes.slice_compare import compare, localized_paths
 from manifests.errors import HemmaError, NeedsPerson, UsageError, from_dict
 from manifests.files import atomic_write, read_json
 from manifests.slices import PATHS_FILE, ROWS_FILE, SLICE_JSON, SliceIndex, SliceManifest, parse_slice_manifest
-from remote.host import Host
 from remote.payload import payload_zip
-from remote.session import HostRefused
 from training.rows import bundle
 
 Event = dict[str, Any]
@@ -38,17 +33,8 @@ def request_of(manifest: SliceManifest, name: str, **options: Any) -> Event:
 
 def manifest_on_host(settings: dict[str, Any], path: str) -> tuple[SliceManifest, str]:
     """(the manifest as the host's clone has it, its path there). Raises UsageError with every fault."""
-    name = host_path(settings, path)
-    try:
-        reply = Host(settings["host"]).request("file-read", path=name)
-    except HostRefused as error:
-        if error.code != "file-missing":
-            raise run_flow.judged(error) from None
-        raise UsageError(
-            f"{name} is not in the host's clone, which is the one that counts",
-            remedy=f"hemma put {name}   (a whole example: hemma slice example)",
-        ) from error
-    return parse_slice_manifest(base64.b64decode(reply["content_base64"]).decode("utf-8", "replace"), name), name
+    text, name = text_on_host(settings, path, example="hemma slice example")
+    return parse_slice_manifest(text, name), name
 
 
 def issue_on_host(settings: dict[str, Any], request: Event, on_event: Callable[[Event], None]) -> Event:

@@ -44,8 +44,8 @@ class RunStopped(HemmaError):
     code = "run-stopped"
 
 
-def manifest_on_host(settings: dict[str, Any], path: str) -> tuple[TrainManifest, str]:
-    """(the manifest as the host's clone has it, its path there). Raises UsageError with every fault; file-missing."""
+def text_on_host(settings: dict[str, Any], path: str, *, example: str) -> tuple[str, str]:
+    """(what a manifest of the host's clone says, its path there). Raises UsageError, with the command for an example."""
     name = host_path(settings, path)
     try:
         reply = Host(settings["host"]).request("file-read", path=name)
@@ -54,9 +54,15 @@ def manifest_on_host(settings: dict[str, Any], path: str) -> tuple[TrainManifest
             raise run_flow.judged(error) from None
         raise UsageError(
             f"{name} is not in the host's clone, which is the one that counts",
-            remedy=f"hemma put {name}   (a whole example: hemma train --example)",
+            remedy=f"hemma put {name}   (a whole example: {example})",
         ) from error
-    return parse(base64.b64decode(reply["content_base64"]).decode("utf-8", "replace"), name), name
+    return base64.b64decode(reply["content_base64"]).decode("utf-8", "replace"), name
+
+
+def manifest_on_host(settings: dict[str, Any], path: str) -> tuple[TrainManifest, str]:
+    """(the manifest as the host's clone has it, its path there). Raises UsageError with every fault."""
+    text, name = text_on_host(settings, path, example="hemma train --example")
+    return parse(text, name), name
 
 
 def request_of(manifest: TrainManifest, name: str, *, until: str | None, resume: str | None) -> dict[str, Any]:

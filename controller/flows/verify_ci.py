@@ -6,6 +6,7 @@ import os
 import re
 from typing import Any, cast
 
+from controller.flows import init
 from manifests.errors import UsageError
 from manifests.files import atomic_write
 
@@ -61,7 +62,7 @@ def write(root: str) -> list[str]:
         atomic_write(workflow, WORKFLOW.encode("ascii"), mode=None)
         changes.append(f"{WORKFLOW_PATH} created")
     path = os.path.join(root, HOOK_PATH)
-    old = _text(path)
+    old = init.read(path)
     new = HOOK if old is None else with_hook(old, path)
     if new != old:
         atomic_write(path, new.encode("utf-8"), mode=None)
@@ -103,13 +104,3 @@ def _parsed(text: str, name: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise UsageError(f"{name} is no YAML: {error}", remedy=f"mend {name}") from error
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-
-
-def _text(path: str) -> str | None:
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            return file.read()
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}", remedy=f"ls -l {path}") from error

@@ -101,3 +101,15 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
         monkeypatch.setenv("HF_TOKEN", hub_stand_in.TOKEN)
         yield served
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """One host for all tests of a file: what one run proves the next need not."""
+    from tests.training.bench import Bench
+
+    made = Bench(tmp_path_factory.mktemp("bench"))
+    try:
+        yield made.prepare()
+    finally:
+        made.end()

@@ -6,7 +6,6 @@ A real `torch.OutOfMemoryError` is raised in the job's own process by the python
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -26,16 +25,6 @@ PLACES: dict[str, dict[str, Any]] = {
 EVALUATED = {"eval_strategy": "steps", "eval_steps": 3, "per_device_eval_batch_size": 4}
 pytestmark = [pytest.mark.timeout(400), pytest.mark.req("S13-R30", "S13-R31")]
 full = pytest.mark.skipif(not IS_FULL, reason="a long one: HEMMA_FULL=1 script/test-train")
-
-
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """One host for all tests of a worker: what one run proves the next need not."""
-    made = Bench(tmp_path_factory.mktemp("bench"))
-    try:
-        yield made.prepare()
-    finally:
-        made.end()
 
 
 def climbed(run: Run) -> list[dict[str, Any]]:

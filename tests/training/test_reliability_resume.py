@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +27,6 @@ from training.course import Course
 REUSED = ["data-audit", "cpu-smoke", "gpu-preflight"]
 full = pytest.mark.skipif(not IS_FULL, reason="a long one: HEMMA_FULL=1 script/test-train")
 pytestmark = [pytest.mark.timeout(400), pytest.mark.req("S11-R14")]
-
-
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """One host for all tests of a worker: what one run proves the next need not."""
-    made = Bench(tmp_path_factory.mktemp("bench"))
-    try:
-        yield made.prepare()
-    finally:
-        made.end()
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +35,6 @@ MOMENTS = [
 ]
 pytestmark = [pytest.mark.timeout(400)]
 full = pytest.mark.skipif(not IS_FULL, reason="a long one: HEMMA_FULL=1 script/test-train")
-
-
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """One host for all tests of a worker: what one run proves the next need not."""
-    made = Bench(tmp_path_factory.mktemp("bench"))
-    try:
-        yield made.prepare()
-    finally:
-        made.end()
 
 
 @needs_root
