@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from controller.flows import host_tools, slice_engine, work_tree
+from controller.flows.train import text_on_host
 from lanes.slice_compare import compare, localized_paths
 from manifests.errors import HemmaError, NeedsPerson, UsageError, from_dict
 from manifests.files import atomic_write, read_json
