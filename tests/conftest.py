@@ -41,7 +41,7 @@ BROKER_IDLE_S = 20
 
 slow = [HealthCheck.too_slow]
 settings.register_profile("dev", max_examples=50, deadline=None, suppress_health_check=slow)
-settings.register_profile("ci", max_examples=300, deadline=None, derandomize=True, suppress_health_check=slow)
+settings.register_profile("ci", max_examples=200, deadline=None, derandomize=True, suppress_health_check=slow)
 settings.register_profile("night", max_examples=5000, deadline=None, suppress_health_check=slow)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 

@@ -80,7 +80,7 @@ NAMED = (
 
 @pytest.mark.parametrize("line", NAMED)
 def test_value_under_a_secret_name_is_masked(line: str) -> None:
-    value = chance(18)
+    value = chance(17) + "7"  # of letters only, bare, it could be a name in code, and those are left
     found = redact(line.format(value))
     assert value not in found.text
     assert not any(word in found.text for word in ("hunter2", "horse"))

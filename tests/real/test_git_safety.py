@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from lanes.git_safety import judge
@@ -217,6 +217,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.req("S9-R08")
+@settings(max_examples=60)  # each one copies a repository and runs git in it
 @given(data=st.data())
 def test_an_allowed_command_loses_no_work_and_no_commit(folder: Path, data: st.DataObject) -> None:
     argv = data.draw(command_lines())

@@ -10,6 +10,7 @@ import select
 import signal
 import struct
 import subprocess
+import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
@@ -122,9 +123,14 @@ def test_input_that_ends_ends_the_program_on_a_pty(hemma: Cli) -> None:
 
 
 def test_resizing_the_window_reaches_the_program(on_terminal: Start) -> None:
-    terminal = on_terminal(
-        "run", "--pty", "--shell", "trap 'stty size' WINCH; echo ready; while :; do sleep 0.05; done"
+    # No shell's trap: bash forgets a signal that comes while it handles one.
+    program = (
+        "import os, signal, time\n"
+        "def told(*_):\n    size = os.get_terminal_size()\n    os.write(1, b'%d %d\\n' % (size.lines, size.columns))\n"
+        "signal.signal(signal.SIGWINCH, told)\nos.write(1, b'ready')\n"
+        "signal.signal(signal.SIGINT, signal.SIG_DFL)\nwhile True:\n    time.sleep(0.05)\n"
     )
+    terminal = on_terminal("run", "--pty", "--", sys.executable, "-c", program)
     terminal.expect(rb"ready")
     terminal.resize(41, 133)
     terminal.expect(rb"41 133")
