@@ -18,11 +18,9 @@ from controller.flows import run as run_flow
 from controller.flows import train as flow
 from controller.flows.judged import Judged
 from controller.reports import console
-from controller.reports.training import EventScreen
 from lanes.verdict import Verdict
 from manifests.errors import HemmaError, UsageError
 from manifests.files import atomic_write
-from manifests.train import EXAMPLE
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 OnHost = Annotated[
@@ -56,6 +54,8 @@ def train(
     Exit codes: 0 done, 1 stopped at a gate, 3 done but not conforming, 75 a person must decide.
     """
     if is_example:
+        from manifests.train import EXAMPLE
+
         sys.stdout.write(EXAMPLE)
         return
     if not manifest:
@@ -97,6 +97,8 @@ def watch(run: Run = "last", *, host: OnHost = None, as_json: AsJson = False) ->
 
 def _follow(settings: dict[str, Any], run: str, *, as_json: bool) -> None:
     """Show a run's events to its end and leave with its exit code."""
+    from controller.reports.training import EventScreen
+
     screen = EventScreen(as_json=as_json)
     session = flow.following(settings, run, screen.event)
     try:

@@ -12,25 +12,24 @@ import json
 import os
 import posixpath
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from controller.flows import run as run_flow
 from controller.flows import runs as runs_flow
 from controller.flows.files import host_path
-from controller.reports import run_page
-from lanes import approval
-from lanes import submit as submit_rules
 from lanes.gates import ACCEPTABLE, STAGES, standings
 from lanes.verdict import Verdict
 from manifests import places
 from manifests.errors import HemmaError, UsageError
 from manifests.evidence import Evidence, Hashes
 from manifests.files import atomic_write
-from manifests.train import TrainManifest, parse
 from remote.agent.gitfacts import toplevel
 from remote.host import Host
-from remote.payload import payload_zip
 from remote.session import HostRefused
+
+# What only one verb needs is loaded by that verb: `gates` and `watch` are to be quick.
+if TYPE_CHECKING:
+    from manifests.train import TrainManifest
 
 Event = dict[str, Any]
 FOLDER = "training"
@@ -61,6 +60,8 @@ def text_on_host(settings: dict[str, Any], path: str, *, example: str) -> tuple[
 
 def manifest_on_host(settings: dict[str, Any], path: str) -> tuple[TrainManifest, str]:
     """(the manifest as the host's clone has it, its path there). Raises UsageError with every fault."""
+    from manifests.train import parse
+
     text, name = text_on_host(settings, path, example="hemma train --example")
     return parse(text, name), name
 
@@ -74,11 +75,15 @@ def request_of(manifest: TrainManifest, name: str, *, until: str | None, resume:
 
 def approved(request: dict[str, Any], *, is_yes: bool) -> Verdict:
     """Whether the request may be submitted now, by the approval policy."""
+    from lanes import approval
+
     return approval.of_training(request, is_approved=is_yes)
 
 
 def checked(settings: dict[str, Any], request: dict[str, Any]) -> None:
     """The invariant before a submit: no secret in the request, no place that the host lacks. Raises UsageError (S8-R05)."""
+    from lanes import submit as submit_rules
+
     named = submit_rules.places(request, _reward_script(settings, request))
     asked = sorted({place.to_ask for place in named if not place.is_foreign})
     exist = Host(settings["host"]).request("values-missing", names=[], paths=asked)["exist"] if asked else {}
@@ -158,6 +163,8 @@ class EventLines:
 def sent(settings: dict[str, Any], request: dict[str, Any]) -> tuple[str, str]:
     """Make sure that the host has payload and request; returns their paths there. One trip when the code is there."""
     host = Host(settings["host"])
+    from remote.payload import payload_zip
+
     code, digest = payload_zip()
     body = json.dumps(request, sort_keys=True).encode()
     values = {f"{digest}.zip": code, f"{hashlib.sha256(body).hexdigest()}.json": body}
@@ -209,6 +216,8 @@ def gates(settings: dict[str, Any], run: str) -> dict[str, Any]:
 
 def report(settings: dict[str, Any], run: str, made_at: dt.datetime) -> tuple[str, str]:
     """(run id, the run's report as one HTML page that needs no network), from one round trip."""
+    from controller.reports import run_page
+
     names = {f"{FOLDER}/{name}": name for name in run_page.FILES}
     found = files_of(settings, run, *names)
     if found[INDEX] is None:
