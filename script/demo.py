@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -22,32 +21,30 @@ from types import FrameType
 from typing import NoReturn
 
 from remote import local_process, loopback
+from script.telling import (
+    COMMAND_TIMEOUT_S,
+    DRIVE,
+    GIT_ENVIRON,
+    LAPTOP_CLONE,
+    REPOSITORY,
+    STATE,
+    StepFailed,
+    check,
+    environ,
+    run,
+    show_command,
+    show_output,
+    step,
+)
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-STATE = REPOSITORY / ".state/demo"
 ORIGIN = STATE / "on-the-host/origin.git"
 HOST_CLONE = STATE / "on-the-host/hemma"
-LAPTOP_CLONE = STATE / "laptop/hemma"
-DRIVE = STATE / "drive/hemma"
 HOST = "demo"
-COMMAND_TIMEOUT_S = 60
 TRAIN_TIMEOUT_S = 600
 TRAIN_ENVIRONMENT = REPOSITORY / ".venv-train"
 SLICE_MANIFEST = "manifests/slices/own-text.yaml"
 TRAIN_MANIFEST = "manifests/runs/own-text.yaml"
 STREAMED_LINES = 30
-
-BOLD, DIM, OFF = ("\033[1m", "\033[2m", "\033[0m") if sys.stdout.isatty() else ("", "", "")
-
-# The person's own git settings (signing, hooks, aliases) have no part in a demo.
-GIT_ENVIRON = {
-    "GIT_CONFIG_GLOBAL": os.devnull,
-    "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_AUTHOR_NAME": "A Demo",
-    "GIT_AUTHOR_EMAIL": "demo@example.invalid",
-    "GIT_COMMITTER_NAME": "A Demo",
-    "GIT_COMMITTER_EMAIL": "demo@example.invalid",
-}
 # Of the host's clone, where a commit is made by the host's git.
 HOST_CONFIG = {
     "user.name": "A Demo",
@@ -55,86 +52,6 @@ HOST_CONFIG = {
     "commit.gpgSign": "false",
     "core.hooksPath": ".git/hooks",
 }
-
-
-class StepFailed(Exception):
-    """A command did not do what the demo says it does."""
-
-
-def environ() -> dict[str, str]:
-    """The environment of every command here: Hemma's folders below .state/demo, no setting from outside."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HEMMA_", "GIT_", "PYTHON"))}
-    folders = {f"HEMMA_{name.upper()}_DIR": str(STATE / "hemma" / name) for name in ("config", "state", "cache")}
-    path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
-    return {
-        **kept,
-        **folders,
-        **GIT_ENVIRON,
-        "PATH": path,
-        "HEMMA_BROKER_IDLE_S": "60",
-        "HEMMA_DRIVE_PLACE": f"folder:{DRIVE}",
-    }
-
-
-# --- telling and running -----------------------------------------------------------------------------------------
-
-_steps = 0
-
-
-def step(title: str) -> None:
-    """Begin the next step of the story."""
-    global _steps  # noqa: PLW0603 - a script counts its steps
-    _steps += 1
-    print(f"\n{BOLD}{_steps}. {title}{OFF}", flush=True)
-
-
-def show_command(argv: list[str], stdin: bytes | None = None) -> None:
-    """Print the command as one would type it."""
-    before = f"printf {shlex.quote(stdin.decode().encode('unicode_escape').decode())} | " if stdin else ""
-    print(f"   $ {before}{shlex.join(argv)}".replace(str(STATE), ".state/demo"), flush=True)
-
-
-def show_output(text: str) -> None:
-    """Print what a command said, set off from the story."""
-    for line in text.splitlines():
-        print(f"   {DIM}|{OFF} {line}".replace(str(STATE), ".state/demo"), flush=True)
-
-
-def run(
-    *argv: str,
-    cwd: Path = LAPTOP_CLONE,
-    stdin: bytes | None = None,
-    expect: int = 0,
-    quiet: bool = False,
-    timeout_s: float = COMMAND_TIMEOUT_S,
-) -> str:
-    """Show and run a command, show what it says; returns its stdout. Raises StepFailed for another exit code."""
-    if not quiet:
-        show_command(list(argv), stdin)
-    done = subprocess.run(
-        argv,
-        cwd=cwd,
-        env=environ(),
-        input=stdin or b"",
-        capture_output=True,
-        check=False,
-        timeout=timeout_s,
-    )
-    out, err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
-    if not quiet or done.returncode != expect:
-        show_output(out + err)
-    if not quiet and expect:
-        print(f"   {DIM}(exit code {done.returncode}){OFF}")
-    if done.returncode != expect:
-        raise StepFailed(f"`{shlex.join(argv)}` ended with {done.returncode}, not {expect}")
-    return out
-
-
-def check(holds: bool, claim: str) -> None:
-    """State what was just shown; raises StepFailed when it is not so."""
-    if not holds:
-        raise StepFailed(f"this should hold and does not: {claim}")
-    print(f"   ok  {claim}", flush=True)
 
 
 # --- the story ---------------------------------------------------------------------------------------------------
