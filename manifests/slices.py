@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from typing import Annotated, Any, Literal, Self
@@ -296,20 +295,10 @@ def parse_slice_manifest(text: str, name: str) -> SliceManifest:
     except ValidationError as error:
         said = "; ".join(f"{key or 'the manifest'}: {rule}" for key, rule in faults(error))
         raise UsageError(f"{name}: {said}", remedy=f"$EDITOR {name}   (a whole one: {example})") from error
-    misspelt = [*slips(manifest), *_slips_in_paths(manifest)]
+    misspelt = slips(manifest)
     if misspelt:
         raise UsageError(f"{name}: " + "; ".join(misspelt), remedy=f"$EDITOR {name}")
     return manifest
-
-
-def _slips_in_paths(manifest: SliceManifest) -> list[str]:
-    known = list(Localizable.model_fields)
-    return [
-        f"`localizable.{each.name}.{key}` is unknown; did you mean `{close[0]}`?"
-        for each in manifest.localizable
-        for key in each.model_extra or {}
-        if (close := difflib.get_close_matches(key, known, n=1, cutoff=0.75))
-    ]
 
 
 EXAMPLE = """\

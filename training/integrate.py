@@ -12,16 +12,16 @@ import fcntl
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from lanes.answers import faults
 from lanes.event_chain import chained, verify
 from manifests.adapters import CHAIN_BROKEN, AdapterCheck, Integrate, Registry, RegistryEntry
 from manifests.errors import HemmaError, NeedsPerson
 from manifests.files import parse_json, read_json
+from training.answer import tell
 from training.errors import TrainingError
 from training.persist import MANIFEST, Directory, Held, digest_of, listed_in, listing_of
 
@@ -45,9 +45,9 @@ def main(path: str) -> int:
         request = read_json(path)
         found = integrate({**request, "root": os.getcwd()}, Path(os.environ["HEMMA_RUN_DIR"]) / "integrate")
     except HemmaError as error:
-        _tell("refused", **error.as_dict())
+        tell("refused", **error.as_dict())
         return error.exit_code
-    _tell("integrated" if found["registered"] else "not-integrated", **found)
+    tell("integrated" if found["registered"] else "not-integrated", **found)
     return 0 if found["registered"] else EXIT_NOT_HELD
 
 
@@ -60,13 +60,13 @@ def integrate(request: Request, folder: Path) -> dict[str, Any]:
     root = Path(str(request["root"]))
     source = _folder(root, str(request["adapter"]))
     digest = _digest(source, request.get("sha256"))
-    _tell("check", name="digest", held=True, fact=digest)
+    tell("check", name="digest", held=True, fact=digest)
     job = {**request["job"], "root": str(root)}
     config = read_json(str(source / CONFIG))
     base = _base(config, job, root, folder)
-    _tell("check", name="base", held=True, fact=base["fact"])
+    tell("check", name="base", held=True, fact=base["fact"])
     parameters = _weights(source / WEIGHTS)
-    _tell("check", name="weights", held=True, fact=f"{parameters} parameters, all finite, not all zero")
+    tell("check", name="weights", held=True, fact=f"{parameters} parameters, all finite, not all zero")
     wanted = Integrate.model_validate(request.get("integrate") or {})
     answers = _answers(wanted.checks, job, source, folder)
     held = all(each["held"] for each in answers)
@@ -190,7 +190,7 @@ def _answers(
 
     tokenizer = load_tokenizer(job)
     model = _loaded(load_model(job, folder, precision_here(job)), source)
-    _tell("check", name="loads on its base", held=True, fact=type(model.get_base_model()).__name__)
+    tell("check", name="loads on its base", held=True, fact=type(model.get_base_model()).__name__)
     asking = _Asking(model, Scorer(model, tokenizer, int(job["sequence_length"]), device_of(job)), Encoder(tokenizer))
     has_template = bool(getattr(tokenizer, "chat_template", None))
     found: list[dict[str, Any]] = []
@@ -199,7 +199,7 @@ def _answers(
         row = {"prompt": [{"role": "user", "content": check.prompt}] if is_chat else check.prompt}
         told = asking.reward(check, row) if job["method"] == "reward" else asking.text(check, row)
         fact = told["fact"] or str(told.get("said") or "")[:200]
-        _tell("check", name=f"answer to {check.prompt[:60]!r}", held=told["held"], fact=fact)
+        tell("check", name=f"answer to {check.prompt[:60]!r}", held=told["held"], fact=fact)
         found.append({"prompt": check.prompt, **told})
     return found
 
@@ -324,9 +324,3 @@ def _locked(place: Path) -> Generator[Path]:
     with (place / ".lock").open("w", encoding="ascii") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield place / REGISTRY
-
-
-def _tell(kind: str, **data: Any) -> None:
-    with contextlib.suppress(OSError):
-        sys.stdout.write(json.dumps(cast("dict[str, Any]", {"kind": kind, "data": data})) + "\n")
-        sys.stdout.flush()

@@ -5,17 +5,15 @@ Runs on the host in the training environment (`hemma tokenizer`). What it does i
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from manifests.errors import HemmaError
 from manifests.files import read_json, write_json
+from training.answer import tell
 from training.content import tree
 from training.data.sources import open_source
 from training.errors import TrainingError
@@ -44,9 +42,9 @@ def main(path: str) -> int:
         request = read_json(path)
         found = make({**request["job"], "root": os.getcwd()}, int(request["vocab_size"]))
     except HemmaError as error:
-        _tell("refused", **error.as_dict())
+        tell("refused", **error.as_dict())
         return error.exit_code
-    _tell("tokenizer", **found)
+    tell("tokenizer", **found)
     return 0
 
 
@@ -131,7 +129,7 @@ def _texts(rows: Iterator[tuple[Any, dict[str, Any]]], counted: dict[str, int]) 
     for _, row in rows:
         counted["rows"] += 1
         if counted["rows"] % _PROGRESS_ROWS == 0:
-            _tell("progress", rows=counted["rows"])
+            tell("progress", rows=counted["rows"])
         for text in strings(row):
             counted["bytes"] += len(text.encode("utf-8", "surrogatepass"))
             yield text
@@ -160,9 +158,3 @@ def _tokens(trained: Any, rows: Iterator[tuple[Any, dict[str, Any]]], most: int 
             found["bytes"] += len(text.encode("utf-8", "surrogatepass"))
             found["tokens"] += len(trained.encode(text).ids)
     return found
-
-
-def _tell(kind: str, **data: Any) -> None:
-    with contextlib.suppress(OSError):
-        sys.stdout.write(json.dumps({"kind": kind, "data": data}) + "\n")
-        sys.stdout.flush()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import threading
 from collections.abc import Generator
@@ -27,8 +26,7 @@ def served(settings: dict[str, Any], run: str, *, local_port: int = 0) -> Genera
     """Within this, the address it gives shows the metrics of a training run. Raises no-training-run, dashboard-failed."""
     job = _job(settings, run)
     root = settings["host"]["root"]
-    python = job["python"] if job["python"].startswith(("/", "~")) else os.path.join(".", job["python"])
-    argv = [python, "-m", "trackio.cli", "show", "--project", job["name"]]
+    argv = [train.python_of(job), "-m", "trackio.cli", "show", "--project", job["name"]]
     env = {**job.get("environment", {}), **NO_BROWSER}
     request = run_flow.request_of(settings, {"lease_s": LEASE_S, "env": env}, argv)
     server = _Server(settings, request)

@@ -5,7 +5,6 @@ Its module has `main(request path) -> exit code` and prints events as JSON lines
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -50,13 +49,12 @@ def call(settings: dict[str, Any], module: str, request: Event, on_event: Callab
     Raises the host's own refusal (an event `refused`), as the error that it is.
     """
     payload, job = train_flow.sent(settings, request)
-    python = request["job"]["python"]
-    if not python.startswith(("/", "~")) and "/" in python:
-        python = posixpath.join(".", python)
     last: list[Event] = []
     printed = run_flow.Capture()
     options = {"lease_s": settings["lease_s"], "timeout_s": TIMEOUT_S, "env": request["job"].get("environment") or {}}
-    sent = run_flow.request_of(settings, options, [python, "-I", "-c", PROGRAM, payload, module, job])
+    sent = run_flow.request_of(
+        settings, options, [train_flow.python_of(request["job"]), "-I", "-c", PROGRAM, payload, module, job]
+    )
 
     def take(event: Event) -> None:
         last[:] = [event]

@@ -123,13 +123,17 @@ def _reward_script(settings: dict[str, Any], request: dict[str, Any]) -> str | N
 def submit(settings: dict[str, Any], request: dict[str, Any]) -> str:
     """Start the executor on the host and leave it there; returns the run id. A lost link starts nothing twice (S9-R18)."""
     payload, job = sent(settings, request)
-    python = request["python"]
-    if not python.startswith(("/", "~")) and "/" in python:
-        python = posixpath.join(".", python)
-    asked = run_flow.request_of(settings, {"lease_s": None}, [python, "-I", payload, "execute", job])
+    asked = run_flow.request_of(settings, {"lease_s": None}, [python_of(request), "-I", payload, "execute", job])
     session = run_flow.session_for(settings, asked, (_drop, _drop))
     run_flow.follow(session)
     return str(session.run_id)
+
+
+def python_of(job: dict[str, Any]) -> str:
+    """The interpreter of a request as it is started in the host's root; a bare name is looked for on PATH there."""
+    python = str(job["python"])
+    is_inside = "/" in python and not python.startswith(("/", "~"))
+    return posixpath.join(".", python) if is_inside else python
 
 
 def following(settings: dict[str, Any], run: str, on_event: Callable[[Event], None]) -> Any:

@@ -56,7 +56,7 @@ def test_the_example_is_a_whole_manifest() -> None:
         ({"packages": {"all": ["x==1; rm -rf /"]}}, r"packages\.all\.0"),
         ({"secrets": ["hf_abcdefghijklmnopqrstuvwxyz"]}, r"secrets\.0"),
         ({"localizable": [{"name": "a", "default": "x"}, {"name": "a", "default": "y"}]}, "each name once"),
-        ({"localizable": [{"name": "a", "default": "x", "feilds": ["b"]}]}, "did you mean `fields`"),
+        ({"localizable": [{"name": "a", "default": "x", "feilds": ["b"]}]}, r"mean `localizable\.0\.fields`"),
         ({"run": {"session_limit": "4m", "stop_before": "5m"}}, "longer than"),
         ({"accept": {"a.txt": " "}}, "needs the reason"),
         ({"schema_version": 9}, "newer Hemma"),
