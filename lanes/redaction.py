@@ -49,9 +49,10 @@ _SET = re.compile(
     r"""(?P<quote>["']?)(?P<value>[^\s"']{4,})""",
     re.MULTILINE,
 )
-# Not a value: a reference to one, a word in place of one, a name of a variable, field or type, plain words, a number.
+# Not a value: a reference to one, a word in place of one (three x in a row stand in one random key of a thousand), a name of a variable, field or type, plain words, a number.
 _HARMLESS = re.compile(
-    r"""[{$<(%].*|\[redacted.*|.*(?:your|example|placeholder|changeme|xxx|\*\*\*|\.\.\.|…).*|[A-Z][A-Z_]*|[A-Za-z_]+"""
+    r"""[{$<(%].*|\[redacted.*|.*(?:(?<![a-z0-9])your|example|placeholder|changeme|\*\*\*|\.\.\.|…).*|[A-Z][A-Z_]*|[A-Za-z_]+"""
+    r"""|(?:.*[^A-Za-z0-9])?x{3,}(?:[^A-Za-z0-9].*)?"""
     r"""|[A-Za-z_]+(?:\.[A-Za-z_]+)+(?:[(\[].*)?|[A-Za-z]+(?:[ ./-][A-Za-z]+)+[.!?:]?|[\d.,_]{1,12}|[*&].*|(?:true|false|none|null)""",
     re.DOTALL | re.IGNORECASE,
 )

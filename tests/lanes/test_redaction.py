@@ -87,7 +87,13 @@ def test_value_under_a_secret_name_is_masked(line: str) -> None:
     assert found.total >= 1
 
 
+def test_three_x_within_a_value_make_it_no_placeholder() -> None:
+    assert redact("api_key = 9mhtXxXURso1Sv6NQ7").total == 1
+
+
 HARMLESS = (
+    "api_key = hf_xxxxxxxxxxxx",
+    "token: sk-xxxx-xxxx-1234",
     "tokens = tokenizer(text)['input_ids']",
     "max_tokens=4096, pad_token='<pad>', eos_token=\"</s>\"",
     "token = os.environ['HF_TOKEN']",
