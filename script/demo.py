@@ -21,11 +21,14 @@ from types import FrameType
 from typing import NoReturn
 
 from remote import local_process, loopback
+from script.chapters import gather_text, go_through_colab, keep_it_honest, train
 from script.telling import (
     COMMAND_TIMEOUT_S,
     DRIVE,
     GIT_ENVIRON,
+    HOST_CLONE,
     LAPTOP_CLONE,
+    ORIGIN,
     REPOSITORY,
     STATE,
     StepFailed,
@@ -37,13 +40,7 @@ from script.telling import (
     step,
 )
 
-ORIGIN = STATE / "on-the-host/origin.git"
-HOST_CLONE = STATE / "on-the-host/hemma"
 HOST = "demo"
-TRAIN_TIMEOUT_S = 600
-TRAIN_ENVIRONMENT = REPOSITORY / ".venv-train"
-SLICE_MANIFEST = "manifests/slices/own-text.yaml"
-TRAIN_MANIFEST = "manifests/runs/own-text.yaml"
 STREAMED_LINES = 30
 # Of the host's clone, where a commit is made by the host's git.
 HOST_CONFIG = {
@@ -203,51 +200,6 @@ def detach() -> None:
     check(True, "wait says how it ended: 0")
 
 
-def gather_text() -> None:
-    """What this repository knows becomes data on the host."""
-    step("Data: this repository's own text, gathered by `hemma export`, put and committed on the host")
-    # The host's environments are its own affair; here they are those beside this repository.
-    with (HOST_CLONE / ".git/info/exclude").open("a", encoding="ascii") as file:
-        for environment in (REPOSITORY / ".venv", TRAIN_ENVIRONMENT):
-            (HOST_CLONE / environment.name).symlink_to(environment, target_is_directory=True)
-            file.write(f"{environment.name}\n")
-    run("hemma", "export", "--text", "../own-text.jsonl")
-    run("hemma", "put", "--parents", "../own-text.jsonl", "data/own-text.jsonl")
-    run("hemma", "commit", "--message=This repository's own text", "data/own-text.jsonl")
-
-
-def go_through_colab() -> None:
-    """A slice goes out through Drive (a plain folder here), is processed as Colab would, and its results come back."""
-    step("A portable slice for Colab, issued on the host, and brought into Drive (here a plain folder)")
-    run("hemma", "slice", "issue", SLICE_MANIFEST)
-    name = next((HOST_CLONE / "slices").iterdir()).name
-    run("hemma", "colab", "dispatch", f"slices/{name}")
-    step("What Colab does when one presses Run: the slice's own source processes its rows")
-    run("python3", f"slices/{name}/source.pyz", "run", f"slices/{name}", "--run", f"runs/{name}", cwd=DRIVE)
-    step("Status from files alone, and the results to the host")
-    told = run("hemma", "colab", "status")
-    check("finished" in told or "done" in told, "every row is done, and nobody had to be asked")
-    run("hemma", "colab", "collect", "last")
-    kept = list((HOST_CLONE / "results/colab").rglob("shard-*.jsonl"))
-    check(bool(kept), "the host has the results, each compared with its checksum")
-
-
-def train() -> None:
-    """This repository's own text -> tokenizer -> a tiny model, through every gate, to a commit that the laptop pulls."""
-    step("Train: a tokenizer for that text, on the host")
-    run("hemma", "tokenizer", TRAIN_MANIFEST, "--vocab-size", "2048", timeout_s=TRAIN_TIMEOUT_S)
-    run("hemma", "commit", "--message=A tokenizer", "data/tokenizer")
-    step("One command from the manifest to a result: audit, smoke, preflight, job, evaluation, commit (about 40 s)")
-    run("hemma", "train", TRAIN_MANIFEST, timeout_s=TRAIN_TIMEOUT_S)
-    gates = run("hemma", "gates", "last")
-    check("missing" not in gates.lower(), "every gate has its evidence")
-    run("hemma", "sync")
-    results = sorted(path.name for path in LAPTOP_CLONE.glob("results/**/*") if path.is_file())
-    check("benchmark_results.json" in results, "the laptop has the committed result")
-    run("hemma", "report", "last", "--out", "../report.html")
-    check((LAPTOP_CLONE.parent / "report.html").stat().st_size > 0, "the report: .state/demo/laptop/report.html")
-
-
 STORY = (
     start_the_host,
     run_commands,
@@ -258,6 +210,7 @@ STORY = (
     gather_text,
     go_through_colab,
 )
+LAST = (keep_it_honest,)
 
 # --- beginning and end -------------------------------------------------------------------------------------------
 
@@ -292,7 +245,7 @@ def main() -> int:
     """Tell the story; returns 0 when every step did what it says and nothing is left running."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--no-train", action="store_true", help="leave the training step (and its 5.6 GB) out")
-    story = STORY if parser.parse_args().no_train else (*STORY, train)
+    story = (*STORY, *LAST) if parser.parse_args().no_train else (*STORY, train, *LAST)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, on_signal)
     started_s = time.monotonic()

@@ -11,6 +11,8 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 STATE = REPOSITORY / ".state/demo"
 LAPTOP_CLONE = STATE / "laptop/hemma"
+ORIGIN = STATE / "on-the-host/origin.git"
+HOST_CLONE = STATE / "on-the-host/hemma"
 DRIVE = STATE / "drive/hemma"
 COMMAND_TIMEOUT_S = 60
 
@@ -36,8 +38,11 @@ def environ() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HEMMA_", "GIT_", "PYTHON"))}
     folders = {f"HEMMA_{name.upper()}_DIR": str(STATE / "hemma" / name) for name in ("config", "state", "cache")}
     path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
+    # script/trace measures the agent as well: the host's own Python has nothing that could.
+    agent = {"HEMMA_PYTHON": kept["DEMO_PYTHON"]} if "DEMO_PYTHON" in kept else {}
     return {
         **kept,
+        **agent,
         **folders,
         **GIT_ENVIRON,
         "PATH": path,

@@ -36,7 +36,17 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 REAL_HOME = Path(os.path.expanduser("~")).resolve()
 # What a user's shell may hold and no test may depend on.
 SCRUBBED_PREFIXES = ("HEMMA_", "SSH_", "GIT_", "XDG_", "PYTHON")
-SCRUBBED = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "LS_COLORS", "COLUMNS", "NO_COLOR", "FORCE_COLOR")
+SCRUBBED = (
+    "COVERAGE_FILE",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "LS_COLORS",
+    "COLUMNS",
+    "NO_COLOR",
+    "FORCE_COLOR",
+)
 BROKER_IDLE_S = 20
 
 slow = [HealthCheck.too_slow]
@@ -139,6 +149,17 @@ _temporary_folder = os.path.realpath(os.environ.get("TMPDIR", "/tmp"))
 if os.sep != str(REAL_HOME):
     sys.addaudithook(_refuse_real_home)
 
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """With --cov, say which test file runs a line: what `hemma verify --tested` needs to say TESTED (S19-R07)."""
+    measuring = sys.modules.get("coverage") and sys.modules["coverage"].Coverage.current()
+    file = item.location[0]
+    if measuring and _context != [file]:
+        _context[:] = [file]
+        measuring.switch_context(file)
+
+
+_context: list[str] = []
 
 # --- a host and the CLI ------------------------------------------------------------------------------------------
 

@@ -95,3 +95,11 @@ def test_a_quick_run_measures_every_target_and_leaves_nothing_behind(tmp_path: P
     mark = f"hemma-bench-{process.pid}-"
     assert not list(Path("/tmp").glob(mark + "*"))
     assert processes_naming(mark) == {}
+
+
+@pytest.mark.real
+def test_verify_is_measured_beside_the_graph_of_a_library(tmp_path: Path) -> None:
+    rows = figures("verify", tmp_path, "--quick")
+    assert all(list(row) == KEYS for row in rows)
+    assert {row["peer_name"] for row in rows} == {"grimp's graph", "grimp's graph, cached", "allowed"}
+    assert [row["target"] for row in rows if row["target"]] == ["<= 1.5", "<= 1.5", "<= 1", "<= 1"]
