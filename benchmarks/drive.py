@@ -48,7 +48,20 @@ from controller.flows.drive import Place
 from remote.drive.google import GoogleStore
 what, address, root, target = sys.argv[1:]
 times, store = [], GoogleStore(Credentials("a-token"), endpoint=address)
-for turn in range(2 if what == "status" else 1):
+def go_on(folder):
+    for entry in store.list(folder):
+        if entry.name == "status.json":
+            text = b"".join(store.read(entry.id)) + b"\\n"
+            with open(target, "wb") as file:
+                file.write(text)
+            store.upload(target, folder, entry.name, file_id=entry.id, is_new=False)
+            return True
+    return any(go_on(entry.id) for entry in store.list(folder) if entry.kind == "folder")
+for turn in range(3 if what == "status" else 1):
+    between = -store.calls
+    if turn == 2:
+        assert go_on(root)
+    between += store.calls
     before, begun = store.calls, time.perf_counter()
     if what == "status":
         found = len(colab_status.rows(Place(store, root, root)))
@@ -57,7 +70,7 @@ for turn in range(2 if what == "status" else 1):
         assert not done.failed, done.failed
         found = len(done.changed)
     times.append((time.perf_counter() - begun, store.calls - before, found))
-print(json.dumps({{"times": times, "peak_kb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}}))
+print(json.dumps({{"times": times, "between": between, "peak_kb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}}))
 """
 
 PYDRIVE2 = """
@@ -252,26 +265,30 @@ def runs_tree(size: Size) -> list[Any]:
 
 def status(bench: Bench, size: Size) -> list[Row]:
     """All runs as rows, once from nothing and once more, beside PyDrive2."""
-    rounds: list[tuple[float, int, float, int, int]] = []
+    rounds: list[
+        tuple[float, int, float, int, int]
+    ] = []  # seconds and calls: of the first, of the second; of the third
     theirs: list[tuple[float, int]] = []
     with emulator(bench, runs_tree(size), 80) as address:
         for _ in range(size.rounds):
             calls(address)
             told = bench.run("ours", "status", address, file_id(0))
-            (first, first_calls, found), (second, second_calls, again) = told["times"]
-            if not found == again == size.runs or calls(address) != first_calls + second_calls:
+            (first, first_calls, found), (second, second_calls, again), (_, third_calls, once_more) = told["times"]
+            counted = first_calls + second_calls + told["between"] + third_calls
+            if not found == again == once_more == size.runs or calls(address) != counted:
                 raise SystemExit(f"the counts differ: {told}")
-            rounds.append((first, first_calls, second, second_calls, told["peak_kb"]))
+            rounds.append((first, first_calls, second, second_calls, third_calls))
             if bench.has_pydrive2():
                 told = bench.run("pydrive2", "status", address, file_id(0))
                 theirs.append((told["times"][0][0], calls(address)))
-    first, first_calls, second, second_calls, _ = sorted(rounds)[len(rounds) // 2]
+    first, first_calls, second, second_calls, third_calls = sorted(rounds)[len(rounds) // 2]
     peer, peer_calls = sorted(theirs)[len(theirs) // 2] if theirs else (None, None)
     what = f"status of {size.runs} runs of 8 files, 80 ms"
     return [
         Row(what, first * 1000, peer and peer * 1000, "ms", "<= 0.25", "PyDrive2"),
         Row("… calls", first_calls, peer_calls, "", "<= 0.3", "PyDrive2"),
         Row("second status: calls", second_calls, 2, "", "<= 1", "allowed"),
+        Row("third, after one run went on: calls", third_calls, 2, "", "<= 1", "allowed"),
         Row("second status", second * 1000, peer and peer * 1000, "ms", None, "PyDrive2"),
     ]
 

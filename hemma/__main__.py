@@ -39,10 +39,18 @@ def main() -> int:
     if sys.argv[1:3] == ["broker", "serve"] and len(sys.argv) == 4:
         from remote.broker import serve
 
-        return serve(sys.argv[3])
+        return serve(sys.argv[3], _disk_budget)
     from controller.cli.app import main as cli
 
     return cli(sys.argv[1:])
+
+
+def _disk_budget(host: str) -> int | None:
+    """What its person wants kept of the runs on this host, in bytes; asked once a day."""
+    from controller.flows import personal
+
+    gigabytes = personal.usual(host).get("prune.size_gb")
+    return None if gigabytes is None else int(float(gigabytes) * (1 << 30))
 
 
 def run_hemma() -> int:

@@ -70,6 +70,22 @@ def why_unsafe(pattern: str) -> str:
     return ""
 
 
+def pattern_of(line: str) -> str:
+    """An expression for the kind of line: numbers and paths as such, the rest as it stands; empty for a short line."""
+    found = re.search(r"[A-Za-z_.]*(?:Error|Exception)\b.*", line)
+    core = (found[0] if found else line.strip())[:80]
+    made: list[str] = []
+    for at, piece in enumerate(re.split(r"(\S*/\S+|0x[0-9a-fA-F]+|\d+(?:\.\d+)?|\[redacted[^\]]*\])", core)):
+        is_number = re.fullmatch(r"\d+(?:\.\d+)?", piece)
+        made.append(
+            re.escape(piece).replace(r"\ ", " ") if at % 2 == 0 else r"[\d.]{1,9}" if is_number else r"\S{1,99}"
+        )
+    while why_unsafe("".join(made).strip()) and len(made) > 1:
+        made.pop()  # as much of the line as can be tried quickly
+    pattern = "".join(made).strip()
+    return "" if len(pattern) < 12 or why_unsafe(pattern) else pattern
+
+
 def _ends(line: str) -> str:
     """A line, or of a very long one its two ends."""
     half = MOST_LINE // 2

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -16,6 +18,7 @@ EMPTY = '{\n  "schema_version": 1,\n  "entries": [\n  ]\n}\n'
 ARCHIVE_ABOVE = 200
 ARCHIVE_OLDER_DAYS = 30
 _SPACE = " \t\r\n"
+_GAP = re.compile(f"[{_SPACE}]*")
 _DECODER = json.JSONDecoder()
 
 Entry = dict[str, Any]
@@ -39,6 +42,19 @@ class Log:
         begin, end = self.spans[index]
         return self.text[begin:end]
 
+    def continues(self, before: Log) -> bool:
+        """Whether it begins as `before` does, up to its last entry: then all of that stands unchanged, in its order."""
+        return not before.spans or self.text.startswith(before.text[: before.spans[-1][1]])
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the next entry of a log goes, in bytes; how many it has; the first date in it that can be read, or nothing."""
+
+    at: int
+    count: int
+    first: str
+
 
 @dataclass(frozen=True)
 class Lost:
@@ -56,34 +72,34 @@ class Lost:
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
-def parse(text: str) -> Log:
-    """The log in `text`. Raises LogBroken for anything else, with the place."""
+def parse(text: str, known: Log | None = None) -> Log:
+    """The log in `text`. Raises LogBroken for anything else, with the place.
+
+    `known`: an older version; where `text` goes on from it, only what is new is read.
+    """
     try:
-        at = _skip(text, 0)
-        start = _entries_at(text, at)
-        return _log(text, start)
+        if known is not None and known.spans and text.startswith(known.text[: known.spans[-1][1]]):
+            return _log(text, known.start, known.entries, known.spans)
+        return _log(text, _entries_at(text, _skip(text, 0)))
     except (ValueError, IndexError, RecursionError) as error:
         raise LogBroken(str(error) or "it ends in the middle") from error
 
 
-def _log(text: str, start: int) -> Log:
-    entries: list[Entry] = []
-    spans: list[tuple[int, int]] = []
-    at = _skip(text, start)
-    while text[at] != "]":
-        value, end = _DECODER.raw_decode(text, at)
+def _log(text: str, start: int, read: Iterable[Entry] = (), at: Iterable[tuple[int, int]] = ()) -> Log:
+    entries, spans = list(read), list(at)
+    here = _skip(text, spans[-1][1] if spans else start)
+    while text[here] != "]":
+        if spans:
+            if text[here] != ",":
+                raise ValueError(f"no comma after entry {len(spans) - 1}")
+            here = _skip(text, here + 1)
+        value, end = _DECODER.raw_decode(text, here)
         if not isinstance(value, dict):
-            raise ValueError(f"entry {len(entries)} is no object")  # noqa: TRY004 - one kind of error for a broken log
+            raise ValueError(f"entry {len(spans)} is no object")  # noqa: TRY004 - one kind of error for a broken log
         entries.append(cast("Entry", value))
-        spans.append((at, end))
-        at = _skip(text, end)
-        if text[at] == ",":
-            at = _skip(text, at + 1)
-            if text[at] == "]":
-                raise ValueError("a comma without an entry behind it")
-        elif text[at] != "]":
-            raise ValueError(f"no comma after entry {len(entries) - 1}")
-    json.loads(text)  # and what stands around the entries is JSON as well
+        spans.append((here, end))
+        here = _skip(text, end)
+    json.loads(text[:start] + text[here:])  # and what stands around the entries is JSON as well
     return Log(text, tuple(entries), tuple(spans), start)
 
 
@@ -109,9 +125,9 @@ def _entries_at(text: str, at: int) -> int:
 
 
 def _skip(text: str, at: int) -> int:
-    while text[at] in _SPACE:
-        at += 1
-    return at
+    """The next place that is no white space; the end, where there is none."""
+    found = _GAP.match(text, at)
+    return found.end() if found else at
 
 
 # --- writing --------------------------------------------------------------------------------------------------------
@@ -119,17 +135,43 @@ def _skip(text: str, at: int) -> int:
 
 def appended(text: str, entries: Iterable[Entry]) -> str:
     """`text` with these entries behind the others; every character that stood there still stands. Raises LogBroken."""
-    return _with_raw(parse(text), [_dumped(entry) for entry in entries])
+    return with_more(parse(text), entries)
 
 
-def _with_raw(log: Log, pieces: Sequence[str]) -> str:
+def with_more(log: Log, entries: Iterable[Entry]) -> str:
+    """The text of `log` with these entries behind the others; every character that stood there still stands."""
+    return _put(log, [_dumped(entry) for entry in entries])
+
+
+def place_in(log: Log) -> Place:
+    """Where the next entry goes."""
+    end = log.spans[-1][1] if log.spans else log.start
+    return Place(len(log.text[:end].encode()), len(log.entries), _first_date(log.entries))
+
+
+def grown(raw: bytes, place: Place, entries: Sequence[Entry]) -> tuple[bytes, Place]:
+    """A log's bytes with these entries behind the others, and where the next one goes then. `place` is that of `raw`.
+
+    The work does not grow with the log, but for the copying of its bytes: nothing in it is read again.
+    """
+    if not entries:
+        return raw, place
+    joined = ",\n    ".join(_dumped(entry) for entry in entries)
+    put = f"{',' if place.count else ''}\n    {joined}".encode()
+    after = Place(place.at + len(put), place.count + len(entries), place.first or _first_date(entries))
+    return b"".join((raw[: place.at], put, raw[place.at :])), after
+
+
+def _first_date(entries: Sequence[Entry]) -> str:
+    return next((str(entry["date"]) for entry in entries if _day(entry) is not None), "")
+
+
+def _put(log: Log, pieces: Sequence[str]) -> str:
     if not pieces:
         return log.text
+    at = log.spans[-1][1] if log.spans else log.start
     joined = ",\n    ".join(pieces)
-    if log.spans:
-        end = log.spans[-1][1]
-        return f"{log.text[:end]},\n    {joined}{log.text[end:]}"
-    return f"{log.text[: log.start]}\n    {joined}{log.text[log.start :]}"
+    return f"{log.text[:at]}{',' if log.spans else ''}\n    {joined}{log.text[at:]}"
 
 
 def _dumped(entry: Entry) -> str:
@@ -144,40 +186,66 @@ def _dumped(entry: Entry) -> str:
 # --- archiving ------------------------------------------------------------------------------------------------------
 
 
+def due(entries: Sequence[Entry], today: dt.date) -> int:
+    """How many of the first entries are to move: once there are more than 200, those older than 30 days.
+
+    Never one from behind a younger one: archive and log, one after the other, always say the same sequence (C2). An entry
+    without a date that can be read moves with the old ones around it.
+    """
+    if len(entries) <= ARCHIVE_ABOVE:
+        return 0
+    count = 0
+    for index, entry in enumerate(entries):
+        is_old = _is_old(entry, today)
+        if is_old is False:
+            break
+        count = index + 1 if is_old else count
+    return count
+
+
 def archived(log_text: str, archive_text: str, today: dt.date) -> tuple[str, str, int]:
-    """(log, archive, how many moved): once there are more than 200, those older than 30 days move, byte for byte.
+    """(log, archive, how many moved): what is `due` moves, byte for byte (S2-R17).
 
     A crash after the archive was written leaves entries in both: those are not written a second time. Raises LogBroken.
     """
     log, archive = parse(log_text), parse(archive_text)
-    if len(log.entries) <= ARCHIVE_ABOVE:
+    count = due(log.entries, today)
+    if not count:
         return log_text, archive_text, 0
-    old = [index for index, entry in enumerate(log.entries) if _is_old(entry, today)]
-    if not old:
-        return log_text, archive_text, 0
-    there = _already(log, old, archive)
-    grown = _with_raw(archive, [log.raw(index) for index in old[there:]])
-    kept = [log.raw(index) for index in range(len(log.entries)) if index not in set(old)]
+    old = [log.raw(index) for index in range(count)]
+    grown = _put(archive, old[_already(old, archive) :])
     first, last = log.spans[0][0], log.spans[-1][1]
-    rest = ",\n    ".join(kept)
-    left = log.text[:first] + rest + log.text[last:] if kept else log.text[:first].rstrip(_SPACE) + log.text[last:]
-    return left, grown, len(old)
+    if count == len(log.spans):
+        return log.text[:first].rstrip(_SPACE) + log.text[last:], grown, count
+    return log.text[:first] + log.text[log.spans[count][0] :], grown, count
 
 
-def _already(log: Log, old: Sequence[int], archive: Log) -> int:
+def _already(old: Sequence[str], archive: Log) -> int:
     """How many of the old entries are the archive's last ones already."""
-    for count in range(min(len(old), len(archive.entries)), 0, -1):
-        tail = [archive.raw(len(archive.entries) - count + index) for index in range(count)]
-        if tail == [log.raw(index) for index in old[:count]]:
-            return count
+    most = min(len(old), len(archive.spans))
+    tail = [archive.raw(index) for index in range(len(archive.spans) - most, len(archive.spans))]
+    for start in range(most):
+        if tail[start] == old[0] and tail[start:] == list(old[: most - start]):
+            return most - start
     return 0
 
 
-def _is_old(entry: Entry, today: dt.date) -> bool:
+def is_due(place: Place, today: dt.date) -> bool:
+    """Whether anything of that log is `due`."""
+    return place.count > ARCHIVE_ABOVE and bool(_is_old({"date": place.first}, today))
+
+
+def _is_old(entry: Entry, today: dt.date) -> bool | None:
+    """Whether it is older than 30 days; None where no date can be read."""
+    day = _day(entry)
+    return None if day is None else (today - day).days > ARCHIVE_OLDER_DAYS
+
+
+def _day(entry: Entry) -> dt.date | None:
     try:
-        return (today - dt.date.fromisoformat(str(entry.get("date")))).days > ARCHIVE_OLDER_DAYS
+        return dt.date.fromisoformat(str(entry.get("date")))
     except ValueError:
-        return False  # no date that can be read: it stays where it is
+        return None
 
 
 # --- checking -------------------------------------------------------------------------------------------------------
@@ -227,21 +295,6 @@ def changed_concept(before: Mapping[str, Any], after: Mapping[str, Any], approve
     return found
 
 
-def lost_modules(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> list[Lost]:
-    """Modules, and fields of modules, that the structure dropped (S2-R04)."""
-    now = {str(each.get("name")): each for each in after}
-    found: list[Lost] = []
-    for module in before:
-        name = str(module.get("name"))
-        if name not in now:
-            found.append(Lost("a module was dropped from the structure", {"name": name}))
-            continue
-        gone = [key for key in module if key not in now[name]]
-        if gone:
-            found.append(Lost("fields of a module were dropped", {"name": name, "fields": gone}))
-    return found
-
-
 def _canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True)
 
@@ -252,29 +305,29 @@ def _canonical(value: object) -> str:
 def merged_log(base: str, ours: str, theirs: str) -> str:
     """The log of both branches: every entry of each, in its own order, by date and time. Raises LogBroken."""
     logs = [parse(text) for text in (base, ours, theirs)]
-    shared = [_canonical(entry) for entry in logs[0].entries]
+    shared = Counter(_canonical(entry) for entry in logs[0].entries)
     left, right = (_new_ones(log, shared) for log in logs[1:])
-    kept = logs[1].raw
-    stays = [kept(index) for index in range(len(logs[1].entries)) if index not in {each[1] for each in left}]
-    right = [each for each in right if each[0] not in {mine[0] for mine in left}]
-    pieces = stays + [each[3] for each in _interleaved(left, right)]
     mine = logs[1]
+    new_of_mine, said_by_mine = {each[1] for each in left}, {each[0] for each in left}
+    stays = [mine.raw(index) for index in range(len(mine.spans)) if index not in new_of_mine]
+    right = [each for each in right if each[0] not in said_by_mine]
+    pieces = stays + [each[3] for each in _interleaved(left, right)]
     if not mine.spans:
-        return _with_raw(mine, pieces)
+        return _put(mine, pieces)
     return mine.text[: mine.spans[0][0]] + ",\n    ".join(pieces) + mine.text[mine.spans[-1][1] :]
 
 
 _New = tuple[str, int, tuple[str, str], str]
 
 
-def _new_ones(log: Log, shared: Sequence[str]) -> list[_New]:
+def _new_ones(log: Log, shared: Counter[str]) -> list[_New]:
     """(canonical, index, (date, time), raw) of the entries that the base does not have."""
-    left = list(shared)
+    left = Counter(shared)
     found: list[_New] = []
     for index, entry in enumerate(log.entries):
         said = _canonical(entry)
-        if said in left:
-            left.remove(said)
+        if left[said]:
+            left[said] -= 1
         else:
             found.append((said, index, (str(entry.get("date")), str(entry.get("time"))), log.raw(index)))
     return found
@@ -294,27 +347,7 @@ def _interleaved(left: list[_New], right: list[_New]) -> list[_New]:
     return result + left[at:] + right[beside:]
 
 
-# --- structure ------------------------------------------------------------------------------------------------------
-
-
-def merged_modules(
-    standing: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]], today: str
-) -> list[dict[str, Any]]:
-    """What stands, with what the code says now: fields of ours are renewed, others kept, vanished modules marked."""
-    now = {str(each["name"]): each for each in found}
-    known = {str(each.get("name")) for each in standing}
-    result: list[dict[str, Any]] = []
-    for module in standing:
-        name = str(module.get("name"))
-        fresh = now.get(name)
-        if fresh is not None:
-            dropped = {"removed_on"} if module.get("status") == "removed" else set[str]()
-            result.append({**module, **fresh, **{key: module[key] for key in dropped if key in module}})
-        elif module.get("status") in ("removed", "planned"):
-            result.append(dict(module))
-        else:
-            result.append({**module, "status": "removed", "removed_on": today})
-    return result + [dict(each) for name, each in now.items() if name not in known]
+# --- searching ------------------------------------------------------------------------------------------------------
 
 
 def matching(entries: Sequence[Entry], words: Sequence[str]) -> list[Entry]:

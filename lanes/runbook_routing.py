@@ -6,6 +6,7 @@ note of the project or a fact of one's own; a surprising failure alone is a gues
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -28,6 +29,11 @@ _BY_CATEGORY: Mapping[str, About] = {
 }
 _BY_CODE: Mapping[str, About] = {"cuda-oom": "training", "kv-cache": "training", "eval-without-data": "training",
                                  "disk-full": "host", "gpu-fault": "host", "gpu-busy": "host", "data-missing": "project"}  # fmt: skip
+
+
+# What is more than these is no entry any more, but a page, or several entries.
+MOST_LETTERS, MOST_SOURCES = 800, 8
+_LISTED = re.compile(r"^\s*(?:[-*#]|\d+[.)])\s", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,16 @@ def route(candidate: Candidate) -> Route:
         return Route("profile", ("it passes the bar and is about a platform",), missing)
     place: Place = "training" if candidate.about == "training" else "universal"
     return Route(place, ("it passes the bar and holds elsewhere too",), wanted)
+
+
+def larger_than_an_entry(texts: Mapping[str, str], sources: int) -> str:
+    """Why what is proposed is more than one entry (symptom, cause, fix), or an empty text (S17-R08)."""
+    for name, text in texts.items():
+        if len(text) > MOST_LETTERS:
+            return f"its {name} has {len(text)} letters; an entry says it in {MOST_LETTERS}"
+        if re.search(r"\S\s*\n\s*\n\s*\S", text) or len(_LISTED.findall(text)) > 1:
+            return f"its {name} has several paragraphs or points"
+    return f"it has {sources} sources; an entry needs few" if sources > MOST_SOURCES else ""
 
 
 def _of_project(candidate: Candidate, *reasons: str) -> Route:

@@ -36,3 +36,10 @@ def stale(stamp: str, today: dt.date, limits: Limits, *, money: bool) -> str:
     if age <= limit:
         return ""
     return f"verified {stamp} is {age} months ago, the limit{' for what costs money' if money else ''} is {limit}"
+
+
+def due(stamp: str, limits: Limits, *, money: bool) -> dt.date:
+    """The first day on which the stamp does not hold any more."""
+    year, month = (int(part) for part in stamp.split("-"))
+    months = year * 12 + month - 1 + limits.limit(money=money) + 1
+    return dt.date(months // 12, months % 12 + 1, 1)

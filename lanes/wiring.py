@@ -28,11 +28,13 @@ from manifests.verify import (
 
 from lanes.wiring_duplicates import Copy, copies
 from lanes.wiring_graph import Entry, Program, Reach, Source, Wire, importers, reach
+from lanes.wiring_headers import Headers, header_findings
+from lanes.wiring_language import Said, language_findings
 
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-    """What coverage measured. Lines executed: `active` by path; `tested` by path and then by test file.
+    """What coverage measured. Lines executed: `active` by path; `tested` by path and then by test file ("": before any).
 
     `passed`: whether each test file that ran passed, all of it. None: nobody measured.
     """
@@ -54,6 +56,8 @@ class Given:
     trace: Trace = dataclasses.field(default_factory=Trace)
     missing: Sequence[tuple[str, str]] = ()
     only: frozenset[str] | None = None
+    headers: Headers | None = None
+    read: Mapping[str, Said] | None = None
 
 
 def matches(source: Source, patterns: Iterable[str]) -> bool:
@@ -74,6 +78,10 @@ def judge(given: Given, root: str, since: str = "") -> VerifyReport:
     sources = [each for each in sources if given.only is None or each.path in given.only]
     rows = [judged.row(source) for source in sorted(sources, key=lambda each: each.path)]
     findings = [*judged.missing_entries(), *(found for row in rows for found in judged.findings(row))]
+    if given.headers is not None:
+        findings += header_findings(given.headers, rows)
+    if given.read is not None:
+        findings += language_findings(given.read, rows)
     names = {row.name for row in rows}
     findings += [found for found in judged.riddles() if found.module in names]
     ok = not any(found.fails for found in findings)
@@ -140,6 +148,7 @@ class _Judged:
             how=wire.how if wire else "",
             duplicate_of=copy.original if copy else "",
             words=words,
+            digest=source.facts.digest,
             test_files=tests,
             lines_active=None if ran is None else len(ran),
         )
@@ -201,7 +210,12 @@ class _Judged:
         if trace.tested is None or trace.passed is None:
             return None
         lines = trace.tested.get(source.path, {})
-        return any(trace.passed.get(test, False) and _inside(source, lines.get(test, frozenset())) for test in tests)
+        # A module without functions runs when a test file is read, which is before any test begins.
+        at_import = frozenset() if source.facts.inside else lines.get("", frozenset())
+        return any(
+            trace.passed.get(test, False) and _inside(source, lines.get(test, frozenset()) | at_import)
+            for test in tests
+        )
 
     # --- findings ------------------------------------------------------------------------------------------------
 

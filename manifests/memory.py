@@ -13,7 +13,9 @@ from manifests.model import FileModel, Model
 
 CONCEPT, STRUCTURE = "project_concept.json", "project_structure.json"
 LOG, ARCHIVE = "project_log.json", "project_log_archive.json"
-FILES = (CONCEPT, STRUCTURE, LOG, ARCHIVE)
+# The structure is what this log of changes comes to (C2).
+CHANGES = "project_structure_log.json"
+FILES = (CONCEPT, STRUCTURE, LOG, ARCHIVE, CHANGES)
 
 EntryStatus = Literal["success", "partial", "failed"]
 ENTRY_STATUSES: tuple[str, ...] = get_args(EntryStatus)
@@ -42,15 +44,33 @@ class Concept(FileModel):
     target_users: list[str] = Field(default_factory=list)
 
 
+class Verified(Model):
+    """The words of a verify report at a module (S19-R07); null: nobody measured it. `digest`: of the code they are about."""
+
+    exists: bool
+    tested: bool | None = None
+    wired: bool
+    active: bool | None = None
+    complete: bool | None = None
+    digest: str = ""
+
+
 class StructureModule(Model):
-    """One module as the code has it (S2-R14). `removed` modules stay: history is never dropped."""
+    """One module as the code has it (S2-R14). `removed` modules stay: history is never dropped.
+
+    `status` is what verify says, never a guess: `complete` is proven by its tests and by a run, `active` is there and
+    wired, `planned` is not reached, or not written yet. null: verify does not judge it (a test). `wiring`: verify's class.
+    """
 
     name: str
-    path: str
-    status: Literal["planned", "active", "complete", "removed"] = "active"
+    path: str = ""
+    status: Literal["planned", "active", "complete", "removed"] | None = None
+    purpose: str = ""
     dependencies: list[str] = Field(default_factory=list)
     public_api: list[str] = Field(default_factory=list)
     last_modified: str = ""
+    wiring: str = ""
+    verified: Verified | None = None
 
 
 class Structure(FileModel):

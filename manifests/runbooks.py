@@ -13,13 +13,13 @@ from pydantic import AfterValidator, Field
 
 from manifests.model import FileModel, Model
 
-_MONTH = re.compile(r"20\d\d-(?:0[1-9]|1[0-2])")
+MONTH = re.compile(r"20\d\d-(?:0[1-9]|1[0-2])")
 _URL = re.compile(r"https://[\w.-]+\.[a-z]{2,}(?:/\S*)?")
 _ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 
 
 def _month(value: str) -> str:
-    if not _MONTH.fullmatch(value):
+    if not MONTH.fullmatch(value):
         raise ValueError("must be a month, YYYY-MM")
     return value
 

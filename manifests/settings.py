@@ -215,6 +215,8 @@ class ProjectSettings(Model):
     notebooks: NotebookSettings = Field(default_factory=NotebookSettings)
     drive: Plain | None = None
     memory: RepoPath | None = None
+    # Where the repository keeps the configurations of its runs: `hemma init` asks, `hemma doctor` looks whether it is there.
+    configs: RepoPath | None = None
     # manifests/verify.py has its model: only `hemma verify` reads it.
     verify: dict[str, JsonValue] = Field(default_factory=dict[str, JsonValue])
 
@@ -240,6 +242,7 @@ EXAMPLES = {
     "widgets": 'widgets = "intended"',
     "drive": 'drive = "folder:~/hemma-drive", or a link to a folder of Drive',
     "memory": 'memory = ".claude"',
+    "configs": 'configs = "configs"',
     "verify": '[tool.hemma.verify] with optional = ["plugins.*"]',
     "intended": 'intended = ["kernelspec"]',
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from manifests.model import FileModel, Model, RawText
 from manifests.settings import Flag, Plain
@@ -21,10 +21,23 @@ FindingKind = Literal[
     "entry-missing",
     "dynamic",
     "stub-function",
+    "header",
+    "language",
 ]
 # These end the check; the rest is for information.
 FAILING: frozenset[FindingKind] = frozenset(
-    {"not-wired", "duplicate", "shadow", "empty", "stub", "placeholder", "broken", "entry-missing"}
+    {
+        "not-wired",
+        "duplicate",
+        "shadow",
+        "empty",
+        "stub",
+        "placeholder",
+        "broken",
+        "entry-missing",
+        "header",
+        "language",
+    }
 )
 
 
@@ -32,7 +45,16 @@ def _several(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _comments(value: str) -> str:
+    lines = value.strip("\n").splitlines()
+    if any(not line.startswith("#") or line.startswith("#!") for line in lines):
+        raise ValueError("every line of a header is a comment, e.g. # {project}: {path}")
+    return "\n".join(lines)
+
+
+Header = Annotated[str, AfterValidator(_comments)]
 Words = Annotated[tuple[Plain, ...], BeforeValidator(_several)]
+CONFIG_FILES = ("setup.py", "conf.py", "noxfile.py", "config.py", "*_config.py", "settings.py")
 TEST_FILES = ("tests/**", "test/**", "**/test_*.py", "**/*_test.py", "**/conftest.py")
 
 
@@ -40,8 +62,10 @@ class VerifySettings(Model):
     """[tool.hemma.verify]. Patterns match a module's dotted name or, with `/` or `.py`, its path; `*` crosses dots.
 
     `entry`: more entry points: `module`, `module:function` or a path. `sent`: modules that travel by value and start
-    elsewhere, `module` or `module as other_name`. `optional`: modules that may be unwired. `critical`: when given, only these
-    must be wired. `roots`: folders that imports start from; found when not given.
+    elsewhere, `module` or `module as other_name`. `optional`: modules that may be unwired. `critical`: when given, only
+    these must be wired. `roots`: folders that imports start from; found when not given. `header`: the comment lines that
+    every module begins with, {project}, {path} and {name} filled in; off when not given (S6-R13). `language`: "en" wants
+    names, comments and docstrings in English; off when not given (S6-R21).
     """
 
     entry: Words = ()
@@ -52,6 +76,9 @@ class VerifySettings(Model):
     roots: Words = ()
     tests: Words = TEST_FILES
     allow_empty_init: Flag = False
+    header: Header = ""
+    header_exempt: Words = CONFIG_FILES
+    language: Literal["", "en"] = ""
 
 
 class StatusWords(Model):
@@ -65,7 +92,7 @@ class StatusWords(Model):
 
 
 class ModuleRow(Model):
-    """One module: its class, why, the four words, and who uses it first."""
+    """One module: its class, why, the four words, and who uses it first. `digest`: of its code without its comments."""
 
     name: RawText
     path: RawText
@@ -76,6 +103,7 @@ class ModuleRow(Model):
     how: str = ""
     duplicate_of: RawText = ""
     words: StatusWords
+    digest: str = ""
     test_files: tuple[RawText, ...] = ()
     lines_in_functions: int | None = None
     lines_active: int | None = None

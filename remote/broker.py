@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from manifests.errors import ConnectionLost, HemmaError, Unreachable
@@ -96,7 +97,9 @@ class Client:
 class Broker:
     """Accepts clients, opens links, leaves when idle."""
 
-    def __init__(self, listener: socket.socket | None, idle_s: float) -> None:
+    def __init__(
+        self, listener: socket.socket | None, idle_s: float, keep_bytes: Callable[[str], int | None] | None = None
+    ) -> None:
         self.selector = selectors.DefaultSelector()
         self.idle_s = idle_s
         self.links: dict[str, Any] = {}
@@ -104,7 +107,7 @@ class Broker:
         self.busy_at = time.monotonic()
         self.is_stopping = False
         self.seen_s: dict[str, float] = {}
-        self.housekeeping = Housekeeping()
+        self.housekeeping = Housekeeping(keep_bytes=keep_bytes)
         self._wanting: list[Client] = []
         self._lock = threading.Lock()
         self._wake_read, self._wake_write = socket.socketpair()
@@ -230,7 +233,8 @@ class Broker:
         client.link = self._link(fields["target"])
         client.channel = client.link.open(client, fields["request"])
         if verb == "run":
-            self.housekeeping.note(client.link, fields["request"].get("state_dir"))
+            asked = fields["request"]
+            self.housekeeping.note(client.link, asked.get("state_dir"), str(asked.get("host_name") or ""))
 
     def _state(self) -> dict[str, object]:
         links: list[dict[str, object]] = [
@@ -276,8 +280,11 @@ def serve_inline() -> socket.socket:
     return ours
 
 
-def serve(path: str) -> int:
-    """Be the broker on the socket `path`: returns when idle. A second one for the same socket leaves at once."""
+def serve(path: str, keep_bytes: Callable[[str], int | None] | None = None) -> int:
+    """Be the broker on the socket `path`: returns when idle. A second one for the same socket leaves at once.
+
+    `keep_bytes`: see remote.housekeeping.Housekeeping.
+    """
     import fcntl  # not there on Windows, where no broker runs
 
     os.setsid()
@@ -303,7 +310,7 @@ def serve(path: str) -> int:
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 1)  # closes the pipe the starter waits on: we listen
     try:
-        Broker(listener, float(os.environ.get("HEMMA_BROKER_IDLE_S") or IDLE_S)).loop()
+        Broker(listener, float(os.environ.get("HEMMA_BROKER_IDLE_S") or IDLE_S), keep_bytes).loop()
     finally:
         for name in (path, path.removesuffix(".sock") + ".pid"):
             os.unlink(name)

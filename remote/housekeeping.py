@@ -13,6 +13,8 @@ from lanes import retention
 from remote.agent import frames
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from manifests.errors import HemmaError
     from remote.link import Link
 
@@ -44,38 +46,46 @@ class _Answer:
 
 
 class Housekeeping:
-    """Which hosts are due for a clean-up. Lives in the broker's loop."""
+    """Which hosts are due for a clean-up. Lives in the broker's loop.
 
-    def __init__(self, delay_s: float = DELAY_S) -> None:
+    `keep_bytes`: how much a person wants kept on the host of this name; None for what is usual (S17-R12).
+    """
+
+    def __init__(self, delay_s: float = DELAY_S, keep_bytes: Callable[[str], int | None] | None = None) -> None:
         self._delay_s = delay_s
-        self._due: dict[tuple[int, str], tuple[float, Link, str | None]] = {}
+        self._keep_bytes = keep_bytes
+        self._due: dict[tuple[int, str], tuple[float, Link, str | None, str]] = {}
         self._done: dict[tuple[int, str], float] = {}
 
-    def note(self, link: Link, state_dir: str | None) -> None:
+    def note(self, link: Link, state_dir: str | None, name: str = "") -> None:
         """This host is in use: clean up there a little later, at most once in INTERVAL_S."""
         key = (id(link), state_dir or "")
         now = time.monotonic()
         if key not in self._due and now - self._done.get(key, -INTERVAL_S) >= INTERVAL_S:
-            self._due[key] = (now + self._delay_s, link, state_dir)
+            self._due[key] = (now + self._delay_s, link, state_dir, name)
 
     def start_due(self) -> None:
         """Start what is due now."""
         now = time.monotonic()
-        for key, (moment, link, state_dir) in list(self._due.items()):
+        for key, (moment, link, state_dir, name) in list(self._due.items()):
             if now >= moment:
                 del self._due[key]
                 self._done[key] = now
                 if not link.is_gone:
-                    _start(link, state_dir)
+                    _start(link, state_dir, self._limit(name))
+
+    def _limit(self, name: str) -> int:
+        wanted = self._keep_bytes(name) if self._keep_bytes and name else None
+        return retention.MAX_BYTES if wanted is None else wanted
 
 
 def _ignore(reply: dict[str, Any]) -> None:
     """What went is not of interest here."""
 
 
-def _start(link: Link, state_dir: str | None) -> None:
+def _start(link: Link, state_dir: str | None, max_bytes: int) -> None:
     def choose(reply: dict[str, Any]) -> None:
-        chosen = retention.expired(reply.get("runs", []), time.time())
+        chosen = retention.expired(reply.get("runs", []), time.time(), max_bytes=max_bytes)
         if chosen:
             link.open(_Answer(_ignore), {"verb": "remove", "state_dir": state_dir, "run_ids": chosen})
 

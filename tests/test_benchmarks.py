@@ -103,3 +103,12 @@ def test_verify_is_measured_beside_the_graph_of_a_library(tmp_path: Path) -> Non
     assert all(list(row) == KEYS for row in rows)
     assert {row["peer_name"] for row in rows} == {"grimp's graph", "grimp's graph, cached", "allowed"}
     assert [row["target"] for row in rows if row["target"]] == ["<= 1.5", "<= 1.5", "<= 1", "<= 1"]
+
+
+@pytest.mark.real
+def test_memory_is_measured_and_nothing_is_lost_on_the_way(tmp_path: Path) -> None:
+    rows = figures("memory", tmp_path, "--quick")
+    assert all(list(row) == KEYS for row in rows)
+    counts = [row for row in rows if row["peer_name"] == "none allowed"]
+    assert counts
+    assert [row["name"] for row in counts if not row["holds"]] == []

@@ -40,6 +40,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "init": ("init",),
     "config": ("config",),
     "host": ("host",),
+    "doctor": ("doctor",),
 }
 
 
@@ -163,9 +164,9 @@ def _expected(error: HemmaError, argv: list[str], *, debug: bool) -> int:
 def _say_what_is_known(error: HemmaError) -> None:
     """Name the entries of the runbooks that know this symptom (S17-R04)."""
     from controller.flows.gotcha import hints
+    from controller.reports import hints as shown
 
-    for found in hints(error.message, error.code):
-        console.line(console.err(), "known", f"{found.entry.id}: {' '.join(found.entry.fix.split())}")
+    shown.show(hints(error.message, error.code))
 
 
 def _surprise(error: Exception, argv: list[str], *, debug: bool) -> int:

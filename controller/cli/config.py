@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from controller.flows import personal
 from controller.reports import console
 from controller.settings import Resolved, explain, read_files
 
@@ -27,7 +28,8 @@ def config(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     Environment values are never shown, only their names. Exit codes: 0, 2 no host or a broken file.
     """
     resolved = explain(read_files(os.getcwd(), os.environ))
-    rows = table_rows(resolved)
+    # What `hemma train` and `hemma prune` take where nobody says it: no setting, and yet a value with its source.
+    rows = {**table_rows(resolved), **personal.config_rows(resolved.settings.host.name)}
     if as_json:
         console.show_json({"settings": rows, "ignored": resolved.ignored})
         return

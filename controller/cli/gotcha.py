@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import shlex
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -148,7 +149,18 @@ def approve(
     elif not dry_run:
         console.line(console.out(), "ok", ", ".join(change.path for change in changes))
         if ready.route in flow.CATALOGUE:
-            console.line(console.out(), "do", "commit it; what holds for everybody is worth offering upstream")
+            _say_how_to_offer([change.path for change in changes])
+
+
+def _say_how_to_offer(paths: list[str]) -> None:
+    """What holds for everybody is worth offering upstream; a person does it, with what they looked at (S17-R06)."""
+    named = shlex.join(os.path.relpath(path) for path in paths)
+    patch = "gotcha.patch"
+    console.line(console.out(), "do", f"git add {named} && git commit -m 'A known failure'")
+    console.line(console.out(), "do", f"git format-patch -1 --stdout -- {named} > {patch}")
+    console.line(
+        console.out(), "do", f"it holds for everybody: offering upstream is to attach {patch} to a pull request"
+    )
 
 
 def reject(
@@ -223,20 +235,12 @@ def _of_file(path: str) -> str:
 
 
 def _of_run(run: str, host: str | None) -> tuple[str, FailureFacts]:
-    """The end of both streams of a run on the host, and its exit code."""
+    """What a run on the host wrote, or its training's executor found, and its exit code."""
     from controller.cli.run import settings_for
-    from controller.flows import runs
+    from controller.flows import failed
 
-    settings: dict[str, Any] = settings_for(host)
-    parts: list[bytes] = []
-
-    def keep(chunk: memoryview) -> None:
-        parts.append(bytes(chunk))
-
-    reading = runs.session(settings, run, (keep, keep), follow=False, hold=False, tail_bytes=flow.MOST_LOG // 2)
-    reading.follow()
-    view = runs.show(settings["host"], run)
-    return b"".join(parts).decode("utf-8", "replace"), FailureFacts(exit_code=view["exit_code"])
+    found = failed.of_run(settings_for(host), run)
+    return found.text, found.facts
 
 
 def _today() -> dt.date:

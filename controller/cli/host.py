@@ -94,6 +94,7 @@ def check(name: Name = None, as_json: Json = False) -> None:
         console.show_json([dataclasses.asdict(finding) for finding in findings])
     else:
         _show(host, findings)
+    _say_known(findings)
     raise typer.Exit(0 if is_fit(findings) else 1)
 
 
@@ -165,6 +166,16 @@ def _say_changes(changes: list[str]) -> None:
     console.line(out, "ok", f"{hosts_file.config_path()}: {'changed' if changes else 'nothing to change'}")
     for change in changes:
         out.print(f"  + {console.printable(change)}", markup=False)
+
+
+def _say_known(findings: list[Finding]) -> None:
+    """Name the entries of the runbooks that know what failed (S17-R04)."""
+    bad = "\n".join(finding.fact for finding in findings if finding.level == "fail")
+    if bad:
+        from controller.flows import gotcha
+        from controller.reports import hints
+
+        hints.show(gotcha.hints(bad))
 
 
 def _show(host: HostSettings, findings: list[Finding]) -> None:

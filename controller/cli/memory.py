@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -16,8 +16,12 @@ from controller.reports import console
 from manifests.errors import UsageError
 from manifests.memory import ENTRY_STATUSES, LOG
 
+if TYPE_CHECKING:
+    from controller.flows.verify import Request
+
 app = typer.Typer(help="The project's memory: concept, structure and log, which only grow.", no_args_is_help=True)
 
+Files = list[str] | None
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 
 
@@ -134,34 +138,91 @@ def concept(
 @app.command("structure")
 def structure(
     *,
-    is_update: Annotated[bool, typer.Option("--update", help="Merge in what the code says now.")] = False,
+    is_update: Annotated[bool, typer.Option("--update", help="Merge in what the code and verify say now.")] = False,
+    stored: Annotated[
+        str | None, typer.Option("--verify", metavar="FILE", help="A report of hemma verify --json: who is complete.")
+    ] = None,
+    active: Annotated[Files, typer.Option("--active", metavar="FILE", help="As in hemma verify.")] = None,
+    tested: Annotated[Files, typer.Option("--tested", metavar="FILE", help="As in hemma verify.")] = None,
+    junit: Annotated[Files, typer.Option("--junit", metavar="FILE", help="As in hemma verify.")] = None,
+    run_tests: Annotated[bool, typer.Option("--run-tests", help="As in hemma verify.")] = False,
+    planned: Annotated[str | None, typer.Option("--plan", metavar="NAME", help="A module still to be written.")] = None,
+    purpose: Annotated[str, typer.Option("--purpose", metavar="TEXT", help="With --plan: what it will do.")] = "",
+    is_progress: Annotated[bool, typer.Option("--progress", help="How much is complete, measured now.")] = False,
+    is_rebuild: Annotated[bool, typer.Option("--rebuild", help="Write it again from its change log.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the modules with their status, dependencies and public names; --update reads the code again.
 
+    The status is what hemma verify says: complete (all its words are true: give --verify, or what says TESTED and ACTIVE),
+    active (it is there and wired), else planned. Every change is in a log; nothing that stands is dropped.
+
     Example: hemma memory structure --update
+
+    Example: hemma memory structure --plan app.cache --purpose "keeps answers for a day"
+
+    Example: hemma memory structure --progress --run-tests --active .coverage
+
+    Exit codes: 0 done, 1 no percentage: something was not measured, 2 usage.
     """
     memory = _memory()
-    if is_update:
-        from controller.flows.memory_structure import modules_of
+    has_evidence = stored is not None or run_tests or bool(active or tested or junit)
+    if is_progress or is_update or is_rebuild or has_evidence or planned is not None:
+        from controller.flows import memory_structure as flows
 
-        flow.set_structure(memory, modules_of(Path(memory.root)))
+        request = _asked(memory.root, active, tested, junit, run_tests=run_tests)
+        if is_progress:
+            _show_progress(flows.progress(memory, request, stored), as_json=as_json)
+            return
+        if is_rebuild:
+            flows.rebuild(memory)
+        if planned is not None:
+            flows.plan(memory, planned, _said(purpose))
+        if is_update or has_evidence:
+            flows.update(memory, request, stored)
     said = memory.structure()
     if as_json:
         console.show_json(said)
+    else:
+        _show_modules(said["modules"])
+
+
+def _asked(root: str, active: Files, tested: Files, junit: Files, *, run_tests: bool) -> Request:
+    """What verify is asked about the repository at `root`."""
+    from controller.cli.verify import progress
+    from controller.flows.verify import Request
+
+    request = Request(root, None, tuple(active or ()), tuple(tested or ()), tuple(junit or ()))
+    return dataclasses.replace(request, run_tests=progress) if run_tests else request
+
+
+def _said(purpose: str) -> str:
+    if not purpose.strip():
+        raise UsageError(
+            "--plan needs --purpose", remedy='hemma memory structure --plan NAME --purpose "what it will do"'
+        )
+    return purpose
+
+
+def _show_progress(said: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        console.show_json(said)
         return
+    share = "" if said["percent"] is None else f" ({said['percent']} %)"
+    rest = f"{said['active']} active, {said['planned']} planned"
+    console.line(console.out(), "ok", f"{said['complete']} of {said['modules']} modules are complete{share}, {rest}")
+
+
+def _show_modules(modules: list[dict[str, Any]]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("MODULE", "STATUS", "USES", "PUBLIC", "CHANGED"):
         table.add_column(column, no_wrap=column != "PUBLIC")
-    for module in said["modules"]:
+    for module in modules:
         names = [str(each).partition("(")[0] for each in module.get("public_api", [])]
         uses = str(len(module.get("dependencies", [])))
-        table.add_row(
-            *map(
-                console.plain,
-                (module["name"], module["status"], uses, ", ".join(names), module.get("last_modified", "")[:10]),
-            )
-        )
+        status, changed = str(module.get("status") or ""), str(module.get("last_modified", ""))[:10]
+        cells = (str(module.get("name", "")), status, uses, ", ".join(names), changed)
+        table.add_row(*map(console.plain, cells))
     console.show_table(table)
 
 

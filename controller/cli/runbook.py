@@ -143,26 +143,39 @@ def check(
 ) -> None:
     """Check structure, contents lists, links, stamps, secrets and entries.
 
-    It reminds of stale stamps and verifies nothing: look at the source, mend the fact, set the month.
+    It reminds of stale stamps and verifies nothing: look at the source, mend the fact, set the month. When the next one
+    grows stale is said too; whether and when somebody looks again is a person's to plan, nothing is scheduled.
 
     Example: hemma runbook check --months 6
 
     Exit codes: 0 all of it holds, 1 something does not, 2 usage.
     """
     library = flow.load(os.getcwd(), folder)
-    found = flow.findings(library, _day(today), Limits(months, money_months))
+    limits = Limits(months, money_months)
+    found = flow.findings(library, _day(today), limits)
+    next_check = flow.next_check(library, limits)
     if as_json:
-        console.show_json({"folder": library.folder, "findings": [asdict(finding) for finding in found]})
+        day = next_check.isoformat() if next_check else None
+        shown = [asdict(finding) for finding in found]
+        console.show_json({"folder": library.folder, "findings": shown, "next_check": day})
     else:
         for finding in found:
             where = os.path.join(os.path.relpath(library.folder), finding.path)
             console.line(console.out(), "fail", f"{where}:{finding.line} {finding.rule}: {finding.says}")
         if not found:
             console.line(console.out(), "ok", f"{len(library.texts)} files hold")
-        if any(finding.rule == "stale" for finding in found):
-            console.line(console.err(), "do", "look at each source, mend the fact, set its `verified` month")
+        _remind(next_check, is_stale=any(finding.rule == "stale" for finding in found))
     if found:
         raise typer.Exit(1)
+
+
+def _remind(next_check: dt.date | None, *, is_stale: bool) -> None:
+    """The reminder and its command; to look again at a time is a recurring commitment, which a person makes (S17-R17)."""
+    if is_stale:
+        console.line(console.err(), "do", "look at each source, mend the fact, set its `verified` month")
+    if next_check is not None:
+        again = "then" if is_stale else f"again from {next_check} on"
+        console.line(console.err(), "do", f"{again}: hemma runbook check   (hemma schedules nothing: plan it yourself)")
 
 
 def _day(said: str | None) -> dt.date:

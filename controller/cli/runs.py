@@ -14,9 +14,11 @@ from controller.cli.run_options import seconds
 from controller.flows import run as run_flow
 from controller.flows import runs as flow
 from controller.reports import console
+from lanes.retention import MAX_BYTES
 from manifests.errors import HemmaError, UsageError
 from remote.stdio import stderr_notice, stdin_source, write_to
 
+USUAL_GB = MAX_BYTES / (1 << 30)
 _STATE_STYLES = {"running": "green", "starting": "green", "lost": "bold red"}
 
 
@@ -176,7 +178,12 @@ def stop(
 def prune(
     *,
     days: Annotated[float, typer.Option("--days", help="Remove runs that ended longer ago than this.")] = 14,
-    size_gb: Annotated[float, typer.Option("--size-gb", help="Then the oldest, until no more than this is kept.")] = 5,
+    size_gb: Annotated[
+        float | None,
+        typer.Option(
+            "--size-gb", help="Then the oldest, until no more than this is kept; else your disk budget, or 5."
+        ),
+    ] = None,
     is_dry: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     host: OnHost = None,
     as_json: AsJson = False,
@@ -187,9 +194,12 @@ def prune(
 
     Example: hemma prune --dry-run --days 3
     """
-    done = flow.prune(
-        settings_for(host)["host"], max_age_s=days * 86400, max_bytes=int(size_gb * (1 << 30)), is_dry=is_dry
-    )
+    from controller.flows import personal
+
+    there = settings_for(host)["host"]
+    if size_gb is None:
+        size_gb = float(personal.usual(there["name"]).get("prune.size_gb", USUAL_GB))
+    done = flow.prune(there, max_age_s=days * 86400, max_bytes=int(size_gb * (1 << 30)), is_dry=is_dry)
     if as_json:
         console.show_json({**done, "dry_run": is_dry})
         return

@@ -8,7 +8,7 @@ import pathlib
 import sys
 import threading
 import webbrowser
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -21,6 +21,9 @@ from controller.reports import console
 from lanes.verdict import Verdict
 from manifests.errors import HemmaError, UsageError
 from manifests.files import atomic_write
+
+if TYPE_CHECKING:
+    from manifests.train import TrainManifest
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 OnHost = Annotated[
@@ -62,6 +65,7 @@ def train(
         raise UsageError("which manifest?", remedy="hemma train --example > manifests/runs/NAME.yaml")
     settings = settings_for(host)
     read, name = flow.manifest_on_host(settings, manifest)
+    read = _with_usual(read, settings["host"]["name"], as_json=as_json)
     if resume:
         resume = flow.resumed(settings, resume, read.name)
     request = flow.request_of(read, name, until=until, resume=resume)
@@ -74,6 +78,17 @@ def train(
     if not as_json:
         console.line(console.err(), "ok", f"run {run_id}; Ctrl-C leaves, it goes on")
     _follow(settings, run_id, as_json=as_json)
+
+
+def _with_usual(manifest: TrainManifest, host: str, *, as_json: bool) -> TrainManifest:
+    """The manifest with what is usual where it says nothing, and a word about what was taken (S17-R12)."""
+    from controller.flows import personal
+
+    manifest, taken = personal.completed(manifest, host)
+    if taken and not as_json:
+        said = ", ".join(f"{key} = {value}" for key, value in taken.items())
+        console.line(console.err(), "ok", f"from your {personal.ORIGIN}: {said}   (hemma config)")
+    return manifest
 
 
 def _approve(verdict: Verdict, *, as_json: bool) -> None:
@@ -111,14 +126,37 @@ def _follow(settings: dict[str, Any], run: str, *, as_json: bool) -> None:
         _keep_report(settings, str(session.run_id))
     if screen.last_stop is not None:
         code = int(end.get("exit_code") or 1)
+        stopped = flow.stopped(screen.last_stop, code)
+        # The runbooks know a failure by the code of its cause, not by the executor's word for why it gave up.
+        stopped.code = screen.failure_code or stopped.code
         if as_json:  # the last line has said it
+            _say_known(stopped.message, stopped.code)
             raise typer.Exit(code)
-        raise flow.stopped(screen.last_stop, code)
+        raise stopped
     code = run_flow.exit_code_of(end, session.run_id)
     if code and not screen.seen:
         console.line(console.err(), "failed", f"the executor ended with {code} before its first event")
-        console.line(console.err(), "do", f"hemma logs {session.run_id}")
+        console.line(
+            console.err(), "do", f"hemma doctor {session.run_id}   (all it wrote: hemma logs {session.run_id})"
+        )
     raise typer.Exit(code)
+
+
+def _say_known(text: str, code: str) -> None:
+    """Name the entries of the runbooks that know this failure; an error that ends a verb gets them from the command line."""
+    from controller.flows import gotcha
+    from controller.reports import hints
+
+    hints.show(gotcha.hints(text, code))
+
+
+def _say_known_of(settings: dict[str, Any], run_id: str) -> None:
+    """The same for a training that ended, from its own files."""
+    from controller.flows import failed
+
+    found = failed.training_of(settings, run_id)
+    if found is not None and found.stopped is not None:
+        _say_known(found.text, found.code)
 
 
 def _keep_report(settings: dict[str, Any], run_id: str) -> None:
@@ -137,7 +175,8 @@ def gates(run: Run = "last", *, host: OnHost = None, as_json: AsJson = False) ->
 
     Example: hemma gates last
     """
-    found = flow.gates(settings_for(host), run)
+    settings = settings_for(host)
+    found = flow.gates(settings, run)
     if as_json:
         console.show_json(found)
         return
@@ -154,6 +193,7 @@ def gates(run: Run = "last", *, host: OnHost = None, as_json: AsJson = False) ->
     if found["stopped"]:
         console.line(console.err(), "failed", f"{found['stopped']['reason']}: {found['stopped']['message']}")
         console.line(console.err(), "do", found["stopped"]["remedy"])
+        _say_known_of(settings, str(found["run_id"]))
 
 
 def report(
@@ -166,13 +206,15 @@ def report(
 
     Stages, evidence, loss, metrics against the base, alerts; it needs no network. Example: hemma report last -o run.html
     """
-    run_id, page = flow.report(settings_for(host), run, dt.datetime.now(dt.UTC))
+    settings = settings_for(host)
+    run_id, page = flow.report(settings, run, dt.datetime.now(dt.UTC))
     if out == "-":
         sys.stdout.write(page)
-        return
-    path = out or f"{run_id}.html"
-    atomic_write(path, page.encode("utf-8"), mode=None)
-    sys.stdout.write(f"{path}\n")
+    else:
+        path = out or f"{run_id}.html"
+        atomic_write(path, page.encode("utf-8"), mode=None)
+        sys.stdout.write(f"{path}\n")
+    _say_known_of(settings, run_id)
 
 
 def dashboard(

@@ -67,7 +67,7 @@ def verify(
     if out is not None and form == "table":
         raise UsageError("a table is for the terminal", remedy=f"hemma verify --format html --out {out}")
     request = flow.Request(folder, since, tuple(active or ()), tuple(tested or ()), tuple(junit or ()))
-    report = flow.verify(dataclasses.replace(request, run_tests=_progress) if run_tests else request)
+    report = flow.verify(dataclasses.replace(request, run_tests=progress) if run_tests else request)
     if form == "table":
         verify_table.show(report, every=every)
     else:
@@ -78,7 +78,7 @@ def verify(
         raise typer.Exit(1)
 
 
-def _progress(done: int, total: int, what: str) -> None:
+def progress(done: int, total: int, what: str) -> None:
     """A line that counts on a terminal; nothing elsewhere."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\033[K{done}/{total} {console.printable(what)[:70]}" if what else "\r\033[K")

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import Any, cast, get_args
 
 from controller.flows import gotcha_queue as queue
-from controller.flows import runbook, work_tree
+from controller.flows import personal, runbook, work_tree
+from controller.settings import explain, read_files
 from lanes import runbook_edits, runbook_routing
 from lanes.failures import Diagnosis, FailureFacts, classify
-from lanes.gotcha_match import Match, matching, why_unsafe
+from lanes.gotcha_match import Match, matching, pattern_of
 from lanes.redaction import redact, secret_values
 from lanes.runbook_routing import CATALOGUE, Candidate
 from lanes.runbook_rules import check
@@ -28,6 +29,7 @@ from manifests.places import state_dir
 from manifests.runbooks import About, Basis, Correction, Gotcha, Proposal
 
 MOST_LOG = 1 << 20
+MOST_HINTS = 2
 INSTRUCTIONS = ("CLAUDE.md", "AGENTS.md")
 _FIELDS = ("symptom", "cause", "fix")
 
@@ -36,6 +38,12 @@ class NotReady(HemmaError):
     """The proposal lacks something, or what it would write does not pass the checks; nothing was written."""
 
     code = "proposal-not-ready"
+
+
+class LargerThanAnEntry(HemmaError):
+    """What was said is more than one entry: it is a task of its own, and nothing was drafted or written (S17-R08)."""
+
+    code = "larger-than-an-entry"
 
 
 @dataclass(frozen=True)
@@ -67,10 +75,10 @@ class Patch:
         return "".join(difflib.unified_diff(old, new, self.path, self.path))
 
 
-def hints(text: str, code: str = "", start: str | None = None, most: int = 2) -> list[Match]:
+def hints(text: str, code: str = "", start: str | None = None, most: int = MOST_HINTS) -> list[Match]:
     """The known failures that a text fits: of the repository around `start` and of ours; never raises.
 
-    What is known of one platform does not come by a code alone: nothing says that we are there.
+    What is known of one platform comes by a code alone only where the personal memory says that the host is one of it.
     """
     try:
         libraries = [runbook.load(runbook.SHIPPED, runbook.SHIPPED)]
@@ -80,9 +88,21 @@ def hints(text: str, code: str = "", start: str | None = None, most: int = 2) ->
     except (HemmaError, OSError):
         return []
     files = [file for library in libraries for _, file in library.files()]
-    elsewhere = {entry.id for file in files if file.scope == "platform" for entry in file.gotchas}
     found = matching(text, (entry for file in files for entry in file.gotchas), code)
-    return [match for match in found if match.is_text or match.entry.id not in elsewhere][:most]
+    platforms = {entry.id: file.platform for file in files if file.scope == "platform" for entry in file.gotchas}
+    # Asked only where it matters: most failures are known by their text, or not at all.
+    is_doubtful = any(not match.is_text and match.entry.id in platforms for match in found)
+    here = _platform_here(start or os.getcwd()) if is_doubtful else None
+    return [match for match in found if match.is_text or platforms.get(match.entry.id, here) == here][:most]
+
+
+def _platform_here(start: str) -> str | None:
+    """The platform that the personal memory knows of this folder's host (S17-R12)."""
+    try:
+        host = explain(read_files(start, os.environ)).settings.host.name
+    except HemmaError:
+        return None
+    return personal.read().value("platform", host)
 
 
 def propose(
@@ -161,32 +181,17 @@ def reject(name: str, why: str) -> Proposal:
 # --- drafting ------------------------------------------------------------------------------------------------------
 
 
-def pattern_of(line: str) -> str:
-    """An expression for the kind of line: numbers and paths as such, the rest as it stands; empty for a short line."""
-    found = re.search(r"[A-Za-z_.]*(?:Error|Exception)\b.*", line)
-    core = (found[0] if found else line.strip())[:80]
-    made: list[str] = []
-    for at, piece in enumerate(re.split(r"(\S*/\S+|0x[0-9a-fA-F]+|\d+(?:\.\d+)?|\[redacted[^\]]*\])", core)):
-        is_number = re.fullmatch(r"\d+(?:\.\d+)?", piece)
-        made.append(
-            re.escape(piece).replace(r"\ ", " ") if at % 2 == 0 else r"[\d.]{1,9}" if is_number else r"\S{1,99}"
-        )
-    while why_unsafe("".join(made).strip()) and len(made) > 1:
-        made.pop()  # as much of the line as can be tried quickly
-    pattern = "".join(made).strip()
-    return "" if len(pattern) < 12 or why_unsafe(pattern) else pattern
-
-
 def _proposal(draft: Draft, diagnosis: Diagnosis, evidence: tuple[str, ...], today: dt.date) -> Proposal:
     line = evidence[0] if evidence else ""
     key = f"{draft.corrects or ''}|{diagnosis.code}|{re.sub(r'[0-9]+', '#', draft.symptom or line)}"
     stem = draft.corrects or (diagnosis.code if diagnosis.is_known else "failure")
     name = f"{stem[:40]}-{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
-    pattern = pattern_of(line)
+    pattern, about = pattern_of(line), _about(draft, diagnosis)
     base = Proposal(
         id=name,
         created=today,
-        about=_about(draft, diagnosis),
+        about=about,
+        platform=_platform_here(os.getcwd()) if about == "platform" and not draft.platform else None,
         route="note",
         category=diagnosis.category,
         code=diagnosis.code if diagnosis.is_known else "",
@@ -209,7 +214,13 @@ def _about(draft: Draft, diagnosis: Diagnosis) -> About:
 
 
 def _said(base: Proposal, draft: Draft) -> Proposal:
-    """What a person says, as a proposal of its own. Raises UsageError for a word that is none."""
+    """What a person says, as a proposal of its own. Raises UsageError for a word that is none, LargerThanAnEntry."""
+    more = runbook_routing.larger_than_an_entry({name: getattr(draft, name) for name in _FIELDS}, len(draft.sources))
+    if more:
+        raise LargerThanAnEntry(
+            f"this is larger than one entry: {more}",
+            remedy="make it a task of its own: an issue or a branch that changes the runbooks, checked by hemma runbook check",
+        )
     said = {name: redact(getattr(draft, name)).text for name in _FIELDS}
     values = {**base.as_dict(), **said, "sources": list(draft.sources), "basis": draft.basis, "general": draft.general}
     values |= {"about": draft.about or base.about, "platform": draft.platform or base.platform}

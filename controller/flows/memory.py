@@ -12,16 +12,18 @@ import json
 import os
 import subprocess
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, cast
 
 from pydantic import ValidationError
 
+from controller.flows import memory_known
 from controller.settings import read_files
 from lanes import memory as decide
+from lanes import memory_structure as structure
 from manifests.errors import HemmaError, NeedsPerson, UsageError
 from manifests.files import atomic_write, broken, parse_json
-from manifests.memory import ARCHIVE, CONCEPT, LOG, STRUCTURE, Concept, LogEntry
+from manifests.memory import ARCHIVE, CHANGES, CONCEPT, FILES, LOG, STRUCTURE, Concept, LogEntry
 from manifests.model import faults
 
 LOCK_TIMEOUT_S = 60.0
@@ -52,24 +54,43 @@ class Memory:
         from filelock import FileLock, Timeout
 
         os.makedirs(os.path.dirname(self.path(LOG)), exist_ok=True)
-        lock = self.path(f".{LOG}.lock")
+        lock = self._lock()
         try:
-            with FileLock(lock, timeout=LOCK_TIMEOUT_S):
+            with FileLock(lock, timeout=LOCK_TIMEOUT_S, poll_interval=0.01):
+                self._sweep()
                 yield
         except Timeout as error:
             raise HemmaError(
                 f"{lock} was held for {LOCK_TIMEOUT_S:.0f} s", remedy=f"fuser {lock}   says by whom", code="memory-busy"
             ) from error
 
+    def _lock(self) -> str:
+        """Where writers wait: in .git, so that it is never committed; in a linked work tree beside the log."""
+        own = os.path.join(self.root, ".git")
+        return os.path.join(own, "hemma-memory.lock") if os.path.isdir(own) else self.path(f".{LOG}.lock")
+
+    def _sweep(self) -> None:
+        """Remove what writers left that were killed in the middle: who holds the lock is the only one who writes."""
+        folder = os.path.dirname(self.path(LOG))
+        for name in os.listdir(folder):
+            if name.startswith(tuple(f".{each}." for each in FILES)) and name.endswith(".tmp"):
+                with suppress(FileNotFoundError):
+                    os.unlink(os.path.join(folder, name))
+
     def text(self, name: str, default: str) -> str:
         """A file as text, or `default` where there is none. Raises HemmaError file-broken for bytes that are no text."""
         try:
-            with open(self.path(name), "rb") as file:
-                return file.read().decode("utf-8")
-        except FileNotFoundError:
-            return default
+            return self.raw(name, default.encode()).decode("utf-8")
         except UnicodeDecodeError as error:
             raise broken(self.path(name), f"is no UTF-8 ({error})") from error
+
+    def raw(self, name: str, default: bytes) -> bytes:
+        """A file's bytes, or `default` where there is none."""
+        try:
+            with open(self.path(name), "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return default
 
     def write(self, name: str, text: str) -> None:
         """Replace a file by a longer one, whole."""
@@ -100,10 +121,10 @@ def of(start: str, environ: Mapping[str, str]) -> Memory:
     return Memory(work_tree.top(start), folder)
 
 
-def parsed(text: str, name: str) -> decide.Log:
-    """The log in `text`; `name` is what an error calls it. Raises HemmaError file-broken."""
+def parsed(text: str, name: str, known: decide.Log | None = None) -> decide.Log:
+    """The log in `text`; `name` is what an error calls it, `known` an older version. Raises HemmaError file-broken."""
     try:
-        return decide.parse(text)
+        return decide.parse(text, known)
     except decide.LogBroken as error:
         raise broken(name, f"is no log: {error}") from error
 
@@ -113,7 +134,7 @@ def parsed(text: str, name: str) -> decide.Log:
 
 def create(memory: Memory) -> list[str]:
     """Make the files that are missing (S2-R10); returns their names. What is there is left as it is."""
-    first = {CONCEPT: _dumped(Concept().as_dict()), STRUCTURE: _EMPTY_STRUCTURE, LOG: decide.EMPTY}
+    first = {CONCEPT: dumped(Concept().as_dict()), STRUCTURE: _EMPTY_STRUCTURE, LOG: decide.EMPTY}
     made: list[str] = []
     with memory.locked():
         for name, text in first.items():
@@ -125,7 +146,7 @@ def create(memory: Memory) -> list[str]:
 
 def _with_driver(memory: Memory) -> list[str]:
     """Let git merge two branches' logs by entries. Returns the files that changed."""
-    lines = [f"{memory.folder}/{name} merge={DRIVER}" for name in (LOG, ARCHIVE)]
+    lines = [f"{memory.folder}/{name} merge={DRIVER}" for name in (LOG, ARCHIVE, CHANGES, STRUCTURE)]
     path = os.path.join(memory.root, ".gitattributes")
     try:
         with open(path, encoding="utf-8") as file:
@@ -148,10 +169,13 @@ def append(memory: Memory, entries: Iterable[Entry]) -> int:
     """
     checked = [_checked(entry) for entry in entries]
     with memory.locked():
-        text = decide.appended(memory.log().text, checked)
-        memory.write(LOG, text)
-        _archive(memory, _today())
-        return len(memory.log().entries)
+        path = memory.path(LOG)
+        raw = memory.raw(LOG, decide.EMPTY.encode())
+        place = memory_known.recall(path, raw) or decide.place_in(memory.log())
+        raw, place = decide.grown(raw, place, checked)
+        atomic_write(path, raw, mode=None)
+        memory_known.keep(path, raw, place)
+        return place.count - (_archive(memory, today()) if decide.is_due(place, today()) else 0)
 
 
 def _checked(entry: Entry) -> Entry:
@@ -179,14 +203,16 @@ def entry_of(requested: str, executed: str, *, status: str, files: Sequence[str]
 def archive(memory: Memory) -> int:
     """Move what is old to the archive, entry for entry; returns how many moved (S2-R17)."""
     with memory.locked():
-        return _archive(memory, _today())
+        return _archive(memory, today())
 
 
-def _archive(memory: Memory, today: dt.date) -> int:
+def _archive(memory: Memory, on: dt.date) -> int:
     log, there = memory.log(), memory.log(ARCHIVE)
-    left, grown, count = decide.archived(log.text, there.text, today)
+    left, grown, count = decide.archived(log.text, there.text, on)
     if count:
         memory.write(ARCHIVE, grown)  # first: a crash in between leaves them twice, never nowhere
+        if memory.text(ARCHIVE, "") != grown:
+            raise broken(memory.path(ARCHIVE), "was changed by another program while entries moved there")
         memory.write(LOG, left)
     return count
 
@@ -215,30 +241,33 @@ def set_concept(memory: Memory, field: str, value: object, *, approved_by: str |
         entry["files_touched"] = [os.path.join(memory.folder, CONCEPT)]
         entry["concept"] = {"field": field, "from": old, "to": value, "approved_by": approved_by}
         memory.write(LOG, decide.appended(memory.log().text, [entry]))
-        memory.write(CONCEPT, _dumped(after))
+        memory.write(CONCEPT, dumped(after))
     return entry
 
 
-def set_structure(memory: Memory, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Merge what the code says into the structure; returns it."""
-    with memory.locked():
-        standing = memory.structure()
-        merged = {**standing, "modules": decide.merged_modules(standing["modules"], found, _today().isoformat())}
-        memory.write(STRUCTURE, _dumped(merged))
-    return merged
-
-
 def merge(base: str, ours: str, theirs: str) -> None:
-    """git's merge driver: write the log of both branches over `ours`. Raises HemmaError file-broken."""
+    """git's merge driver: write the log, or the structure, of both branches over `ours`. Raises HemmaError file-broken."""
     texts: list[str] = []
     for path in (base, ours, theirs):
         with open(path, encoding="utf-8") as file:
-            texts.append(file.read() or decide.EMPTY)
-    try:
-        merged = decide.merged_log(*texts)
-    except decide.LogBroken as error:
-        raise broken(ours, f"cannot be merged: {error}") from error
+            texts.append(file.read())
+    if _is_structure(texts[1]):
+        versions = [parse_json(text.encode(), ours) if text else {} for text in texts]
+        merged = dumped(structure.merged_branches(*versions))
+    else:
+        try:
+            merged = decide.merged_log(*(text or decide.EMPTY for text in texts))
+        except decide.LogBroken as error:
+            raise broken(ours, f"cannot be merged: {error}") from error
     atomic_write(ours, merged.encode("utf-8"), mode=None)
+
+
+def _is_structure(text: str) -> bool:
+    try:
+        value: object = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(value, dict) and isinstance(cast("dict[str, object]", value).get("modules"), list)
 
 
 def found(memory: Memory, words: Sequence[str]) -> list[Entry]:
@@ -282,17 +311,20 @@ def note(argv: Sequence[str], exit_code: int, start: str, environ: Mapping[str, 
     append(memory, [entry_of(f"hemma {said}", f"hemma {argv[0]}", status=status, notes=f"exit code {exit_code}")])
 
 
-def _today() -> dt.date:
+def today() -> dt.date:
+    """The date, in UTC."""
     return dt.datetime.now(dt.UTC).date()
 
 
-def _dumped(value: Mapping[str, Any]) -> str:
+def dumped(value: Mapping[str, Any]) -> str:
+    """How the files that are not logs are written."""
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def git(root: str, *words: str) -> str:
-    """What git says. Raises UsageError with its own words when it fails."""
-    done = subprocess.run(["git", "-C", root, *words], capture_output=True, text=True, check=False)
+    """What git says, in English (C17). Raises UsageError with its own words when it fails."""
+    environ = {**os.environ, "LC_ALL": "C.UTF-8", "LANGUAGE": ""}
+    done = subprocess.run(["git", "-C", root, *words], capture_output=True, text=True, check=False, env=environ)
     if done.returncode:
         raise UsageError(f"git {words[0]}: {done.stderr.strip()}", remedy=f"git -C {root} status")
     return done.stdout

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 from controller.flows.memory import Memory, git, parsed
 from lanes import memory as decide
+from lanes import memory_structure as structure
 from manifests.errors import HemmaError
 from manifests.files import parse_json
-from manifests.memory import ARCHIVE, CONCEPT, FILES, LOG, STRUCTURE
+from manifests.memory import ARCHIVE, CHANGES, CONCEPT, FILES, LOG, STRUCTURE
 
 Entry = dict[str, Any]
+# Versions at hand: history is read from its beginning, so a commit's parents are nearly always among the last ones.
+_KEPT = 8
 
 
 class MemoryShrank(HemmaError):
@@ -42,54 +46,124 @@ def check(memory: Memory, *, since: str | None = None, is_staged: bool = False) 
     findings: list[str] = []
     steps = 0
     with _Blobs(memory.root) as blobs:
+        versions = _Versions(memory, blobs)
         for child, parents in _commits(memory, since):
             for parent in parents:
                 steps += 1
-                of_commit = _compared(_version(memory, blobs, parent), _version(memory, blobs, child))
+                of_commit = _compared(versions.at(parent), versions.at(child))
                 findings += [f"{child[:10]}: {each}" for each in of_commit]
         if _has_head(memory.root):
             steps += 1
-            now = _version(memory, blobs, "") if is_staged else _here(memory)
+            head = versions.at("HEAD")
+            now = versions.at("") if is_staged else versions.here(head)
             place = "staged" if is_staged else "not committed yet"
-            findings += [f"{place}: {each}" for each in _compared(_version(memory, blobs, "HEAD"), now)]
+            lost = [*_compared(head, now), *_not_projected(now)]
+            findings += [f"{place}: {each}" for each in lost]
     if findings:
         raise MemoryShrank(findings)
     return steps
 
 
-def _compared(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    if not before:
+@dataclass(frozen=True)
+class _Version:
+    """The memory at one moment: its logs by name, and the two other files."""
+
+    logs: Mapping[str, decide.Log]
+    concept: dict[str, Any]
+    modules: list[dict[str, Any]]
+    is_there: bool
+
+    @property
+    def entries(self) -> list[Entry]:
+        """Archive and log, as one sequence."""
+        return [*self.logs[ARCHIVE].entries, *self.logs[LOG].entries]
+
+
+def _compared(before: _Version, after: _Version) -> list[str]:
+    if not before.is_there:
         return []
-    entries = [*after["archive"], *after["log"]]
-    lost = decide.lost_entries([*before["archive"], *before["log"]], entries)
-    lost += decide.moved_entries(before["log"], after["log"])
-    lost += decide.changed_concept(before["concept"], after["concept"], entries)
-    lost += decide.lost_modules(before["structure"].get("modules", []), after["structure"].get("modules", []))
+    lost = _lost_entries(before, after)
+    if before.concept != after.concept:
+        lost += decide.changed_concept(before.concept, after.concept, after.entries)
+    if after.logs[CHANGES] is not before.logs[CHANGES]:
+        lost += decide.lost_entries(before.logs[CHANGES].entries, after.logs[CHANGES].entries)
+    if before.modules is not after.modules:
+        lost += structure.lost_modules(before.modules, after.modules)
+        lost += structure.unproven(before.modules, after.modules)
     return [str(each) for each in lost]
 
 
-def _here(memory: Memory) -> dict[str, Any]:
-    return _read({name: memory.text(name, "") for name in FILES}, memory)
+def _not_projected(now: _Version) -> list[str]:
+    """What the change log says of the structure, and its file does not (C2)."""
+    replay = structure.replayed(now.logs[CHANGES].entries)
+    return [str(each) for each in structure.lost_modules(replay, now.modules)]
 
 
-def _version(memory: Memory, blobs: _Blobs, commit: str) -> dict[str, Any]:
-    texts = {name: blobs.text(f"{commit}:{memory.folder}/{name}") for name in FILES}
-    return _read(texts, memory) if any(texts.values()) else {}
+def _lost_entries(before: _Version, after: _Version) -> list[decide.Lost]:
+    """What log and archive lost, or moved; where they only went on, which is nearly always, the text itself says so."""
+    if not after.logs[ARCHIVE].continues(before.logs[ARCHIVE]):
+        return [
+            *decide.lost_entries(before.entries, after.entries),
+            *decide.moved_entries(before.logs[LOG].entries, after.logs[LOG].entries),
+        ]
+    if after.logs[LOG].continues(before.logs[LOG]):
+        return []
+    moved = after.logs[ARCHIVE].entries[len(before.logs[ARCHIVE].entries) :]
+    lost = decide.lost_entries(before.logs[LOG].entries, [*moved, *after.logs[LOG].entries])
+    return lost + decide.moved_entries(before.logs[LOG].entries, after.logs[LOG].entries)
 
 
-def _read(texts: Mapping[str, str], memory: Memory) -> dict[str, Any]:
-    def entries(name: str) -> list[Entry]:
-        return list(parsed(texts[name] or decide.EMPTY, memory.path(name)).entries)
+class _Versions:
+    """The memory at commits. What two of them share is read once: a log mostly goes on from the one before it."""
 
-    def mapping(name: str) -> dict[str, Any]:
-        return parse_json(texts[name].encode(), memory.path(name)) if texts[name] else {}
+    def __init__(self, memory: Memory, blobs: _Blobs) -> None:
+        self._memory, self._blobs = memory, blobs
+        self._kept: dict[str, _Version] = {}
+        self._parsed: dict[tuple[str, str], Any] = {}
+        self._last: dict[str, decide.Log] = {}
 
-    return {
-        "log": entries(LOG),
-        "archive": entries(ARCHIVE),
-        "concept": mapping(CONCEPT),
-        "structure": mapping(STRUCTURE),
-    }
+    def at(self, commit: str) -> _Version:
+        """The memory at `commit`; "" is what is staged."""
+        if commit not in self._kept:
+            _make_room(self._kept, _KEPT)
+            _make_room(self._parsed, _KEPT * len(FILES))
+            found = {name: self._blobs.read(f"{commit}:{self._memory.folder}/{name}") for name in FILES}
+            self._kept[commit] = self._version(found)
+        return self._kept[commit]
+
+    def here(self, head: _Version) -> _Version:
+        """The memory as its files lie here."""
+        self._last = dict(head.logs)
+        return self._version({name: ("", self._memory.text(name, "")) for name in FILES})
+
+    def _version(self, found: Mapping[str, tuple[str, str]]) -> _Version:
+        logs = {name: self._once(name, *found[name], self._log) for name in (ARCHIVE, LOG, CHANGES)}
+        concept = self._once(CONCEPT, *found[CONCEPT], self._mapping)
+        modules = self._once(STRUCTURE, *found[STRUCTURE], self._modules)
+        return _Version(logs, concept, modules, any(text for _, text in found.values()))
+
+    def _once(self, name: str, digest: str, text: str, read: Callable[[str, str], Any]) -> Any:
+        """What `read` makes of a file; the same object for the same contents."""
+        key = (name, digest)
+        if not digest or key not in self._parsed:
+            self._parsed[key] = read(name, text)
+        return self._parsed[key]
+
+    def _log(self, name: str, text: str) -> decide.Log:
+        self._last[name] = parsed(text or decide.EMPTY, self._memory.path(name), self._last.get(name))
+        return self._last[name]
+
+    def _mapping(self, name: str, text: str) -> dict[str, Any]:
+        return parse_json(text.encode(), self._memory.path(name)) if text else {}
+
+    def _modules(self, name: str, text: str) -> list[dict[str, Any]]:
+        return list(self._mapping(name, text).get("modules", []))
+
+
+def _make_room(kept: dict[Any, Any], most: int) -> None:
+    """Let go of the oldest."""
+    while len(kept) > most:
+        del kept[next(iter(kept))]
 
 
 def _commits(memory: Memory, since: str | None) -> Iterable[tuple[str, list[str]]]:
@@ -98,7 +172,7 @@ def _commits(memory: Memory, since: str | None) -> Iterable[tuple[str, list[str]
         return
     asked = f"{since}..HEAD" if since else "HEAD"
     places = [f"{memory.folder}/{name}" for name in FILES]
-    told = git(memory.root, "rev-list", "--full-history", "--parents", asked, "--", *places)
+    told = git(memory.root, "rev-list", "--reverse", "--full-history", "--parents", asked, "--", *places)
     for line in told.splitlines():
         child, *parents = line.split()
         yield child, parents
@@ -126,15 +200,15 @@ class _Blobs:
         self._process.stdout.close()
         self._process.wait()
 
-    def text(self, name: str) -> str:
-        """What `COMMIT:PATH` holds; empty where it is not. `:PATH` is the index."""
+    def read(self, name: str) -> tuple[str, str]:
+        """(blob, text) of `COMMIT:PATH`; both empty where it is not. `:PATH` is the index."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(name.encode() + b"\n")
         self._process.stdin.flush()
         head = self._process.stdout.readline().split()
         if len(head) != 3 or head[1] != b"blob":
-            return ""
+            return "", ""
         data = self._process.stdout.read(int(head[2]))
         self._process.stdout.read(1)
-        return data.decode("utf-8", "replace")
+        return head[0].decode(), data.decode("utf-8", "replace")

@@ -12,9 +12,9 @@ from typing import Any
 from controller.flows import work_tree
 from lanes.runbook_pages import Page, parse
 from lanes.runbook_rules import Finding, check, is_entries, is_profile, read_entries
-from lanes.runbook_stamps import Limits
+from lanes.runbook_stamps import Limits, due
 from manifests.errors import HemmaError, NotARepository
-from manifests.runbooks import Gotcha, GotchaFile
+from manifests.runbooks import MONTH, Gotcha, GotchaFile
 
 FOLDER = "runbooks"
 # Ours, beside the package: in a checkout its root, in a wheel the folder that holds everything but the door.
@@ -92,6 +92,17 @@ def load(start: str, folder: str | None = None) -> Library:
 def findings(library: Library, today: dt.date, limits: Limits) -> list[Finding]:
     """What does not hold in a library on that day."""
     return check(library.texts, library.others, today, limits)
+
+
+def next_check(library: Library, limits: Limits) -> dt.date | None:
+    """The first day on which a stamp of the library does not hold any more; None where there is no stamp (S17-R17)."""
+    stamps = [(entry.verified, entry.money) for entry in library.entries()]
+    for page in (page for page in library.pages() if is_profile(page.path)):
+        for key, facts in (page.matter or {}).items():
+            listed: list[Any] = list(facts) if isinstance(facts, list) else []
+            known = [fact for fact in listed if isinstance(fact, dict) and MONTH.fullmatch(str(fact.get("verified")))]
+            stamps += [(str(fact["verified"]), bool(fact.get("money")) or key == "teardown") for fact in known]
+    return min((due(stamp, limits, money=money) for stamp, money in stamps), default=None)
 
 
 def listing(library: Library) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from controller.flows import toml_edit, verify_sources, verify_tests, verify_trace
+from controller.flows import toml_edit, verify_headers, verify_sources, verify_tests, verify_trace
 from lanes.wiring import Given, Trace, judge, own_tests
 from lanes.wiring_entries import aliases, entry_points
-from lanes.wiring_graph import Program
+from lanes.wiring_graph import Program, Source
 from manifests.errors import UsageError
 from manifests.model import faults, near_misses
 from manifests.verify import VerifyReport, VerifySettings
@@ -93,11 +93,17 @@ def look(request: Request) -> Looked:
             trace=_trace(root, program, request, only),
             missing=missing,
             only=only,
+            headers=verify_headers.read(root, settings, pyproject, _asked(program, only), request.since),
+            read=verify_headers.read_whole(root, settings, _asked(program, only)),
         )
         return Looked(judge(given, os.path.basename(root), request.since or ""), program)
     finally:
         if collecting:
             gc.enable()
+
+
+def _asked(program: Program, only: frozenset[str] | None) -> list[Source]:
+    return [source for source in program.modules.values() if only is None or source.path in only]
 
 
 def _trace(root: str, program: Program, request: Request, only: frozenset[str] | None) -> Trace:

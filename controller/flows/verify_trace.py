@@ -98,7 +98,8 @@ def _relative(root: str, name: str) -> str:
 
 
 def _add_contexts(tests: Tests, data: CoverageData, found: dict[str, dict[str, set[int]]]) -> None:
-    names = {context: test for context in data.measured_contexts() if (test := tests.find(context))}
+    names = {context: test for context in data.measured_contexts() if context and (test := tests.find(context))}
+    names[""] = ""  # what runs when the test files are read
     for name in data.measured_files():
         path = _relative(tests.root, name)
         for line, contexts in data.contexts_by_lineno(name).items():

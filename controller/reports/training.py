@@ -44,12 +44,14 @@ def _short(number: str) -> str:
 class EventScreen:
     """Shows events one by one; entered on a terminal, it keeps the foot of the screen for what runs now.
 
-    `last_stop` is the executor's word for why it ended, if it did; `seen` counts events.
+    `last_stop` is the executor's word for why it ended, if it did; `failure_code` that of the last failure it analysed and
+    did not outlive; `seen` counts events.
     """
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
         self.last_stop: dict[str, Any] | None = None
+        self.failure_code = ""
         self.seen = 0
         self._out = console.out()
         self._status = Status()
@@ -76,11 +78,18 @@ class EventScreen:
         self.seen += 1
         if event["kind"] == "stopped":
             self.last_stop = event
+        self._note_failure(event["kind"], event.get("data") or {})
         if self.as_json:
             sys.stdout.write(json.dumps(event) + "\n")
             sys.stdout.flush()
         else:
             self._show(event["kind"], event.get("data") or {}, str(event.get("at", "")))
+
+    def _note_failure(self, kind: str, data: dict[str, Any]) -> None:
+        if kind == "analysis":
+            self.failure_code = str(data.get("code") or "")
+        elif kind == "stage" and data.get("outcome") in ("passed", "partial"):
+            self.failure_code = ""
 
     def _show(self, kind: str, data: dict[str, Any], at: str) -> None:
         show = getattr(self, "_on_" + kind.replace("-", "_"), None)

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import typer
 from typer.testing import CliRunner
 
 from controller.cli import gotcha as cli
+from controller.cli.app import main
 from controller.flows import gotcha as flow
 from controller.flows import gotcha_queue, runbook
-from lanes.gotcha_match import why_unsafe
+from lanes.gotcha_match import pattern_of, why_unsafe
+from lanes.runbook_routing import larger_than_an_entry
 from lanes.runbook_rules import check
 from manifests.errors import HemmaError, NeedsPerson, UsageError
 from manifests.runbooks import Gotcha
@@ -157,7 +160,7 @@ def test_any_bytes_may_be_a_log(own: Path) -> None:
     ],
 )
 def test_the_expression_of_a_line_fits_it_and_is_safe(line: str) -> None:
-    pattern = flow.pattern_of(line)
+    pattern = pattern_of(line)
     assert pattern
     assert why_unsafe(pattern) == ""
     assert re.search(pattern, line)
@@ -166,7 +169,83 @@ def test_the_expression_of_a_line_fits_it_and_is_safe(line: str) -> None:
 # --- approving -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.req("S17-R07")
+@pytest.mark.req("S17-R06")
+@pytest.mark.parametrize(
+    "words", [("--about", "host", "--fix", "Use one."), ("--about", "project", "--fix", "Use one.")]
+)
+def test_what_holds_here_only_is_not_offered_upstream(words: tuple[str, ...]) -> None:
+    assert "upstream" not in run("approve", proposed("--log", "log", *words)["id"], "--yes")[1]
+
+
+@pytest.mark.req("S17-R06")
+def test_the_commands_for_offering_upstream_make_a_patch_of_that_entry_alone(own: Path) -> None:
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "Begin"]):
+        subprocess.run(["git", *words], check=True, capture_output=True)
+    said = run("approve", proposed("--log", "log", *WHOLE)["id"], "--yes")[1]
+    steps = [line.removeprefix("do").strip() for line in said.splitlines() if line.startswith("do ")]
+    (own / "log").write_text("something else changed as well\n")
+    for step in steps[:2]:
+        subprocess.run(step, shell=True, check=True, capture_output=True)
+    patch = (own / "gotcha.patch").read_text()
+    assert "cause: The bus is shared." in patch
+    assert [line for line in patch.splitlines() if line.startswith("+++")] == ["+++ b/runbooks/gotchas/learned.yaml"]
+
+
+@pytest.mark.req("S17-R08")
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--fix", "First.\n\nAnd another chapter."), "several paragraphs"),
+        (("--cause", "- one\n- two"), "several paragraphs or points"),
+        (("--symptom", "1. one\n2. two"), "several paragraphs or points"),
+        (("--fix", "x" * 801), "801 letters"),
+        (tuple(word for n in range(9) for word in ("--source", f"https://example.org/{n}")), "9 sources"),
+    ],
+)
+def test_what_is_larger_than_one_entry_is_refused_and_named_a_task_of_its_own(
+    own: Path, words: tuple[str, ...], said: str
+) -> None:
+    before = tree(own)
+    with pytest.raises(HemmaError, match=said) as refused:
+        run("propose", "--log", "log", *words)
+    assert (refused.value.code, "a task of its own" in refused.value.remedy) == ("larger-than-an-entry", True)
+    assert gotcha_queue.proposals() == []
+    made = proposed("--log", "log", *WHOLE)
+    with pytest.raises(HemmaError, match=said):
+        run("approve", made["id"], "--yes", *words)
+    assert tree(own) == before
+    assert [each.status for each in gotcha_queue.proposals()] == ["open"]
+
+
+@pytest.mark.req("S17-R08")
+def test_every_entry_that_came_with_hemma_is_small_enough_to_be_one() -> None:
+    for entry in runbook.load(runbook.SHIPPED, runbook.SHIPPED).entries():
+        texts = {"symptom": entry.symptom, "cause": entry.cause, "fix": entry.fix}
+        assert larger_than_an_entry(texts, len(entry.sources)) == "", entry.id
+
+
+@pytest.mark.req("S17-R07", "C23")
+def test_the_memory_is_written_by_itself_and_pages_of_people_only_when_they_say_yes(
+    own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subprocess.run(["git", "init", "-q"], check=True)
+    (own / "AGENTS.md").write_text("# Rules\n")
+    assert main(["memory", "init"]) == 0
+    log = own / ".claude/project_log.json"
+    # Whatever the verb says of it: that it was tried is noted, and nobody is asked.
+    main(["tokenizer", "no-such-manifest.yaml"])
+    assert json.loads(log.read_text())["entries"][-1]["executed"] == "hemma tokenizer"
+    before = tree(own)
+    made = proposed("--log", "log", "--about", "project", "--fix", "Use one.")
+    with pytest.raises(NeedsPerson):
+        run("approve", made["id"])
+    assert tree(own) == before
+    run("approve", made["id"], "--yes")
+    changed = {name for name, content in tree(own).items() if before.get(name) != content}
+    assert changed == {"AGENTS.md"}
+
+
+@pytest.mark.req("S17-R07", "C23")
 def test_nothing_is_written_before_a_person_says_yes(own: Path) -> None:
     made = proposed("--log", "log", *WHOLE)
     before = tree(own)
@@ -312,6 +391,7 @@ def test_a_name_that_fits_no_proposal_is_refused(name: str) -> None:
     assert refused.value.code == "no-proposal"
 
 
+@pytest.mark.req("S17-R06")
 def test_a_person_reads_what_is_drafted_what_waits_and_what_was_written(own: Path) -> None:
     code, said = run("list")
     assert (code, said) == (0, "")
@@ -324,6 +404,7 @@ def test_a_person_reads_what_is_drafted_what_waits_and_what_was_written(own: Pat
     said = run("approve", made.id, "--yes", "--source", "https://example.org/bus")[1]
     assert said.count("learned.yaml") >= 2
     assert "offering upstream" in said
+    assert "git format-patch -1 --stdout -- runbooks/gotchas/learned.yaml > gotcha.patch" in said
     assert "known: " in run("propose", "--log", "log")[1]
     other = proposed("--log", "log", "--symptom", "Something else.")
     assert "is rejected" in run("reject", other["id"])[1]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import typer
 from typer.testing import CliRunner
 
 from controller.cli import runbook as cli
+from controller.cli.app import main
 from controller.flows import runbook as flow
 from lanes.runbook_rules import SECTIONS, check
 from lanes.runbook_stamps import Limits
@@ -166,6 +169,44 @@ def test_stamps_grow_stale_by_themselves(tmp_path: Path, monkeypatch: pytest.Mon
     assert code == 1
     assert {finding["rule"] for finding in json.loads(said)["findings"]} == {"stale"}
     assert run("check", "--today", "2028-01-01", "--months", "99", "--money-months", "99")[0] == 0
+
+
+@pytest.mark.req("S17-R17", "C28")
+def test_check_says_when_to_look_again_and_schedules_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    # Whatever could schedule something would be found on PATH and leave a word.
+    planners = tmp_path / "bin"
+    planners.mkdir()
+    for name in ("crontab", "at", "batch", "systemd-run", "systemctl", "launchctl", "gh"):
+        (planners / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/scheduled\n")
+        (planners / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{planners}:{os.environ['PATH']}")
+    home = {path: path.stat().st_mtime_ns for path in Path(os.environ["HOME"]).rglob("*")}
+    assert main(["runbook", "check", "--today", LOOKED_AT.isoformat()]) == 0
+    said = capsys.readouterr().err
+    found = re.search(
+        r"^do +again from (\S+) on: hemma runbook check {3}\(hemma schedules nothing: plan it yourself\)$",
+        said,
+        re.MULTILINE,
+    )
+    assert found, said
+    day = dt.date.fromisoformat(found[1])
+    # That day and not the one before: it is when the first stamp does not hold any more.
+    assert main(["runbook", "check", "--today", (day - dt.timedelta(days=1)).isoformat()]) == 0
+    capsys.readouterr()
+    assert main(["runbook", "check", "--today", day.isoformat()]) == 1
+    assert "then: hemma runbook check" in capsys.readouterr().err
+    assert json.loads(run("check", "--today", LOOKED_AT.isoformat(), "--json")[1])["next_check"] == day.isoformat()
+    assert not (tmp_path / "scheduled").exists()
+    assert {path: path.stat().st_mtime_ns for path in Path(os.environ["HOME"]).rglob("*")} == home
+
+
+def test_a_folder_without_stamps_has_no_day_to_look_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runbooks").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert json.loads(run("check", "--json")[1])["next_check"] is None
 
 
 def test_a_day_that_is_none_is_refused(own: Path) -> None:

@@ -55,3 +55,20 @@ def test_a_person_reads_four_digits(capsys: pytest.CaptureFixture[str]) -> None:
         {"kind": "evaluated", "data": {"metric": "perplexity", "value": 389.36069383741295}}
     )
     assert "perplexity 389.4\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_the_code_of_a_failure_is_that_of_the_last_one_that_was_not_outlived(as_json: bool) -> None:
+    screen = EventScreen(as_json=as_json)
+    codes: list[str] = []
+    for kind, data in (
+        ("analysis", {"attempt": "job-1", "category": "oom", "code": "cuda-oom", "change": "smaller"}),
+        ("stage", {"stage": "job", "outcome": "failed"}),
+        ("stage", {"stage": "job", "outcome": "passed"}),
+        ("analysis", {"attempt": "job-2", "category": "divergence_nan", "code": "nan-loss", "change": "less"}),
+        ("stopped", {"reason": "job_retries_exhausted", "message": "m", "remedy": "r"}),
+    ):
+        screen.event({"kind": kind, "data": data})
+        codes.append(screen.failure_code)
+    assert codes == ["cuda-oom", "cuda-oom", "", "nan-loss", "nan-loss"]
+    assert screen.last_stop is not None

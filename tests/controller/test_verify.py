@@ -36,7 +36,7 @@ def verified(folder: Path, **more: object) -> VerifyReport:
 # --- planted facts ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.req("S19-R02", "S19-R03", "S19-R09", "S2-R01", "S2-R02")
+@pytest.mark.req("S19-R02", "S19-R03", "S19-R09", "S2-R01", "S2-R02", "C19")
 @pytest.mark.parametrize("tree", TREES, ids=lambda tree: tree.name)
 def test_every_planted_fact_is_found_and_nothing_else(tree: Tree, tmp_path: Path) -> None:
     report = verified(tree.plant(tmp_path / "repo"))
@@ -70,6 +70,7 @@ def test_only_a_critical_module_ends_the_check(tmp_path: Path) -> None:
     assert [f.module for f in verified(folder).findings if f.fails] == ["app.lonely", "app.lonely_friend"]
 
 
+@pytest.mark.req("S2-R03")
 def test_a_changed_file_is_read_again_and_a_kept_scan_says_the_same(tmp_path: Path) -> None:
     folder = next(tree for tree in TREES if tree.name == "lazy").plant(tmp_path / "repo")
     for path in folder.rglob("*.py"):
@@ -122,6 +123,7 @@ def test_declared_modules_that_are_nowhere_are_said(tmp_path: Path) -> None:
     assert not verified(tmp_path).ok
 
 
+@pytest.mark.req("S2-R01", "C19")
 def test_an_empty_init_may_be_allowed(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[tool.hemma.verify]\nallow_empty_init = true\n")
     (tmp_path / "a").mkdir()

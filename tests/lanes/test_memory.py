@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lanes import memory
+from lanes import memory_structure as structure
 
 TODAY = dt.date(2026, 6, 30)
 ANY = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3), max_leaves=6)  # fmt: skip
@@ -40,6 +41,29 @@ def test_appending_keeps_every_character_that_stood_there(first: list[Any], then
     assert [*memory.parse(grown).entries] == first + then == json.loads(grown)["entries"]
     was, now = memory.parse(text), memory.parse(grown)
     assert [was.raw(index) for index in range(len(first))] == [now.raw(index) for index in range(len(first))]
+
+
+@pytest.mark.req("S2-R04", "S2-R07")
+@given(ENTRIES, ENTRIES, ENTRIES, st.sampled_from([memory.EMPTY, "[]", '{"é": 1, "entries": [\n], "later": ["x"]}']))
+def test_putting_bytes_behind_is_the_same_as_reading_it_all(
+    first: list[Any], then: list[Any], last: list[Any], empty: str
+) -> None:
+    text = memory.appended(empty, first)
+    raw, place = memory.grown(text.encode(), memory.place_in(memory.parse(text)), then)
+    raw, place = memory.grown(raw, place, last)
+    assert raw.decode() == memory.appended(memory.appended(text, then), last)
+    assert place == memory.place_in(memory.parse(raw.decode()))
+
+
+@given(ENTRIES, ENTRIES, st.integers(1, 400))
+def test_what_is_known_of_an_older_version_changes_nothing(first: list[Any], then: list[Any], cut: int) -> None:
+    old = memory.parse(memory.appended(memory.EMPTY, first))
+    new = memory.parse(memory.appended(old.text, then), old)
+    assert new == memory.parse(new.text)
+    assert new.continues(old)
+    whole = new.text.rstrip()
+    with pytest.raises(memory.LogBroken):
+        memory.parse(whole[: -min(cut, len(whole))], old)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +121,31 @@ def test_old_entries_move_byte_for_byte_once_there_are_more_than_200() -> None:
     assert memory.archived(left, archive, TODAY)[2] == 0
 
 
+DAYS = st.sampled_from(["2026-04-01", "2026-05-29", "2026-05-30", "2026-05-31", "2026-06-29", "soon", ""])
+
+
+@pytest.mark.req("S2-R17", "C2")
+@given(st.lists(DAYS, min_size=201, max_size=230), st.integers(0, 20))
+def test_archive_and_log_always_say_the_same_sequence(days: list[str], days_later: int) -> None:
+    text = log_of(*(entry(number, day) for number, day in enumerate(days)))
+    log, archive = text, memory.EMPTY
+    for today in (TODAY, TODAY + dt.timedelta(days_later), TODAY + dt.timedelta(40)):
+        is_due = memory.is_due(memory.place_in(memory.parse(log)), today)
+        log, archive, count = memory.archived(log, archive, today)
+        assert is_due == bool(count)
+        moved = memory.parse(archive).entries
+        assert [*moved, *memory.parse(log).entries] == list(memory.parse(text).entries)
+        young = (today - dt.timedelta(30)).isoformat()
+        assert [each["date"] for each in moved if each["date"].startswith("2026") and each["date"] >= young] == []
+
+
+def test_ten_thousand_entries_move_in_one_step_and_a_crash_in_it_is_made_good() -> None:
+    text = log_of(*(entry(number % 50, "2026-05-01") for number in range(10_000)), entry(1, "2026-06-29"))
+    left, archive, count = memory.archived(text, memory.EMPTY, TODAY)
+    assert (count, len(memory.parse(left).entries)) == (10_000, 1)
+    assert memory.archived(text, archive, TODAY) == (left, archive, 10_000)
+
+
 def test_a_small_log_and_undated_entries_stay() -> None:
     few = log_of(*(entry(number, "2020-01-01") for number in range(200)))
     assert memory.archived(few, memory.EMPTY, TODAY) == (few, memory.EMPTY, 0)
@@ -132,12 +181,12 @@ def test_the_structure_keeps_what_vanished_and_what_people_added() -> None:
     standing = [{"name": "a", "path": "a.py", "owner": "me", "status": "active"}, {"name": "gone", "status": "active"},
                 {"name": "later", "status": "planned"}]  # fmt: skip
     found = [{"name": "a", "path": "src/a.py", "status": "complete"}, {"name": "b", "path": "b.py", "status": "active"}]
-    merged = memory.merged_modules(standing, found, "2026-06-30")
+    merged = structure.merged(standing, found, "2026-06-30")
     assert merged[0] == {"name": "a", "path": "src/a.py", "owner": "me", "status": "complete"}
     assert merged[1] == {"name": "gone", "status": "removed", "removed_on": "2026-06-30"}
     assert [each["name"] for each in merged] == ["a", "gone", "later", "b"]
-    assert memory.lost_modules(standing, merged) == []
-    assert len(memory.lost_modules(standing, found)) == 3
+    assert structure.lost_modules(standing, merged) == []
+    assert len(structure.lost_modules(standing, found)) == 3
 
 
 @pytest.mark.req("S2-R19")

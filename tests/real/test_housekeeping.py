@@ -58,6 +58,28 @@ def test_old_runs_go_by_themselves_and_live_ones_stay(own: Cli) -> None:
     assert own("stop", live).returncode == 0
 
 
+@pytest.mark.req("S17-R12")
+def test_what_is_kept_is_the_disk_budget_of_that_host(own: Cli) -> None:
+    runs = Path(own.environ["HEMMA_HOST_STATE_DIR"], "runs")
+    done = [own("run", "-d", "--", "echo", "something").stdout.decode().strip() for _ in range(2)]
+    for run in done:
+        assert own("wait", run).returncode == 0
+    asked: list[str] = []
+
+    def nothing_is_kept(host: str) -> int:
+        asked.append(host)
+        return 0
+
+    link = _link(own)
+    keeping = Housekeeping(delay_s=0, keep_bytes=nothing_is_kept)
+    keeping.note(link, own.environ["HEMMA_HOST_STATE_DIR"], "the-host")
+    keeping.start_due()
+    wait_until(lambda: not any((runs / run).exists() for run in done), what="young runs go where nothing may be kept")
+    assert asked == ["the-host"]
+    link.close()
+    wait_until(lambda: link.is_gone)
+
+
 def test_a_clean_up_is_asked_for_once_a_day_whoever_asks(own: Cli) -> None:
     runs = Path(own.environ["HEMMA_HOST_STATE_DIR"], "runs")
     assert own("run", "--", "true").returncode == 0
