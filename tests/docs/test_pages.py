@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import re
 import shlex
 from collections.abc import Iterator
@@ -68,9 +69,15 @@ def calls(line: str) -> Iterator[list[str]]:
             yield (["run"] if word == "run-hemma" else []) + rest[: min(ends, default=len(rest))]
 
 
+@functools.cache
+def whole_program() -> Any:
+    """Every verb, built once: it loads all of their modules."""
+    return typer.main.get_command(app)
+
+
 def command_of(words: list[str]) -> tuple[Any, list[str]]:
     """The command that these words reach, and what is left of them."""
-    command: Any = typer.main.get_command(app)
+    command = whole_program()
     rest = list(words)
     while rest and rest[0] in getattr(command, "commands", {}):
         command = command.commands[rest.pop(0)]
