@@ -18,6 +18,8 @@ GPUS = ("T4", "L4", "G4", "A100", "H100")
 # Its keep-alive daemon ends after 24 hours; half an hour is left to stop in good order.
 MAX_HOURS = 23.5
 OURS = "hemma-"
+BY_HAND = "end it at https://colab.research.google.com (Runtime, Manage sessions)"
+MOUNT = "/content/drive"
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,38 @@ def new(name: str, gpu: str | None) -> list[str]:
 
 def mount(name: str) -> list[str]:
     """Arguments that mount Drive in a session, where the notebook expects it."""
-    return ["drivemount", "-s", name, "/content/drive"]
+    return ["drivemount", "-s", name, MOUNT]
 
 
-def execute(name: str, notebook: str, timeout_s: float) -> list[str]:
-    """Arguments that run a notebook; `timeout_s` is for each cell (30 s when not given, which no run keeps to)."""
-    return ["exec", "-s", name, "-f", notebook, "--timeout", str(int(timeout_s))]
+def is_mounted(text: str) -> bool:
+    """Whether `drivemount` said so itself: it ends with 0 also when the mount failed in the machine's kernel."""
+    return f"Mounted at {MOUNT}" in text or f"already mounted at {MOUNT}" in text
+
+
+def consent_link(text: str) -> str | None:
+    """Where a person has to allow Drive first; None when `drivemount` did not ask. It would then wait for a key on a terminal."""
+    found = re.search(r"Drive Authorization needed.*?(https://\S+)", text, re.DOTALL)
+    return found.group(1) if found else None
+
+
+def upload(name: str, local: str, remote: str) -> list[str]:
+    """Arguments that bring one file to the machine."""
+    return ["upload", "-s", name, local, remote]
+
+
+def download(name: str, remote: str, local: str) -> list[str]:
+    """Arguments that bring one file from the machine; it works while the machine's kernel is busy."""
+    return ["download", "-s", name, remote, local]
+
+
+def restart(name: str) -> list[str]:
+    """Arguments that end what runs in the kernel; the machine and its files stay."""
+    return ["restart-kernel", "-s", name]
+
+
+def execute(name: str, file: str, timeout_s: float) -> list[str]:
+    """Arguments that run a notebook or a program; `timeout_s` is for each cell (30 s if not given, which no run keeps to)."""
+    return ["exec", "-s", name, "-f", file, "--timeout", str(int(timeout_s))]
 
 
 def stop(name: str) -> list[str]:
@@ -78,21 +106,29 @@ def parse_sessions(text: str) -> list[Session]:
     return [Session(name, endpoint, hardware.strip()) for name, endpoint, hardware in found if name != "colab"]
 
 
+def found(live: Iterable[Session], name: str, endpoint: str | None) -> Session | None:
+    """The session called `name`, or the one at `endpoint`: after some errors the program forgets a name, and lists it as `?`."""
+    return next((each for each in live if each.name == name or (endpoint and each.endpoint == endpoint)), None)
+
+
 def strays(records: Sequence[Mapping[str, Any]], live: Iterable[Session]) -> list[Stray]:
     """Sessions that we made and that run without us. Each record says `name`, and `is_alive` of the process behind it.
 
     Sessions of other programs and of other machines are none of ours and are not named.
     """
-    known = {str(record["name"]): record for record in records}
-    found: list[Stray] = []
+    by_name = {str(record["name"]): record for record in records}
+    by_endpoint = {str(record["endpoint"]): record for record in records if record.get("endpoint")}
+    made: list[Stray] = []
     for session in live:
-        record = known.get(session.name)
+        record = by_name.get(session.name) or by_endpoint.get(session.endpoint)
+        name = str(record["name"]) if record is not None else session.name
+        do = _do(name) if session.name == name else f"{BY_HAND}: Colab's program has forgotten it"
         if record is None and session.name.startswith(OURS):
-            found.append(Stray(session.name, session.endpoint, "nothing here remembers it", _do(session.name)))
+            made.append(Stray(name, session.endpoint, "nothing here remembers it", do))
         elif record is not None and not record.get("is_alive"):
             why = f"the process that ran {record.get('slice') or 'a slice'} in it is gone"
-            found.append(Stray(session.name, session.endpoint, why, _do(session.name)))
-    return found
+            made.append(Stray(name, session.endpoint, why, do))
+    return made
 
 
 def is_lost(text: str) -> bool:

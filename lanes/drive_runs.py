@@ -18,6 +18,8 @@ LOGS = ("logs/", "log/", "stdout", "stderr")
 # A mounted Drive brings a write to the others within a minute or two; a heartbeat that old says nothing yet.
 DRIVE_DELAY_S = 180.0
 MISSED_BEATS = 6
+# The row engine's exit code for: all rows are done but for those that were set aside.
+QUARANTINED = 3
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,20 @@ def judge(run: str, run_id: str, files: Sequence[File], status: Mapping[str, Any
     )
 
 
+def host_row(view: Mapping[str, Any], now_s: float) -> Row:
+    """A run on the host as the same row; `view` is one of `hemma ps`, whose verdict on its state stands (S9-R24)."""
+    return Row(
+        run=str(view.get("run_id")),
+        id=str(view.get("run_id")),
+        state=str(view.get("state") or "running"),
+        where="host",
+        step=str(view.get("command") or ""),
+        heartbeat_at=str(view.get("heartbeat_at") or ""),
+        age_s=_age(view.get("heartbeat_at"), now_s),
+        size_bytes=_count(view.get("bytes")) or 0,
+    )
+
+
 def reading_order(files: Sequence[File]) -> list[File]:
     """Files as they are worth reading: status, record, logs, events, spool, evidence, artefacts, then the rest."""
 
@@ -144,7 +160,8 @@ def _state(status: Mapping[str, Any], age: float | None) -> str:
     state = str(status.get("state") or "unknown")
     if state not in ("starting", "running"):
         exit_code = status.get("exit_code")
-        return "failed" if state == "finished" and isinstance(exit_code, int) and exit_code else state
+        fine = (0, QUARANTINED) if status.get("kind") == "rows" else (0,)
+        return "failed" if state == "finished" and isinstance(exit_code, int) and exit_code not in fine else state
     beat = _number(status.get("heartbeat_s")) or 10.0
     return "silent" if age is None or age > DRIVE_DELAY_S + MISSED_BEATS * beat else state
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -19,7 +19,7 @@ from lanes.notebook_format import BrokenNotebook, Cell, Raw, read
 from lanes.notebook_python import judge_python
 from lanes.notebook_secrets import secrets_in
 from lanes.notebook_sections import sections
-from lanes.slice_sealed import is_sealed
+from lanes.slice_sealed import is_sealed, sealed_files
 
 # rule -> what mends a finding of it
 MENDS = {
@@ -31,11 +31,14 @@ MENDS = {
     "logic": "move it into a committed module; a cell installs, defines paths, or invokes a committed command",
     "command": "commit it as a module or script, then: !python -m PACKAGE.MODULE",
     "secret": "revoke it, then read it by name: userdata.get('NAME') in Colab, os.environ elsewhere",
+    "stale": "hemma notebook build SLICE|MANIFEST --sealed --out FILE",
     "conflict": "choose between the two versions and delete the markers",
     "language": "run a committed command from a Python notebook",
     "unreadable": "mend the syntax of the cell",
     "broken": "git log --oneline -- FILE, and restore a version that opens",
 }
+# Where the row engine travels in a sealed cell.
+ENGINE = "hemma_payload/"
 _MARKER = re.compile(r"^`?(?:<{7} |>{7} |={7}`?$)", re.MULTILINE)
 
 
@@ -67,6 +70,28 @@ def check_thin(notebook: Raw) -> list[Finding]:
             each += _in_code(cell.source) if is_python else _in_other_code(cell.source, language)
         faults += (Finding(index, heading, line, *fault, MENDS[fault[0]]) for line, fault in sorted(each, key=_by_line))
     return faults
+
+
+def stale_source(notebook: Raw, present: Callable[[str], str | None]) -> list[Finding]:
+    """Sealed cells that carry other source than the repository has now (S18-R07): the builder was not run after a change.
+
+    `present` gives the sha256 of a path in the repository, None where there is none. The engine's own files, which no
+    repository holds, are not compared. Never raises.
+    """
+    try:
+        cells = read(notebook).cells
+    except BrokenNotebook:
+        return []
+    found: list[Finding] = []
+    for index, (cell, heading) in enumerate(zip(cells, sections(cells), strict=True)):
+        sealed = (sealed_files(cell.source) or {}) if cell.cell_type == "code" else {}
+        own = {path: digest for path, digest in sealed.items() if path != "__main__.py" and not path.startswith(ENGINE)}
+        changed = [path for path, digest in own.items() if present(path) != digest]
+        if changed:
+            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+            fact = f"carries {', '.join(changed[:3])}{more} as it was before: the source has changed since"
+            found.append(Finding(index, heading, None, "stale", fact, MENDS["stale"]))
+    return found
 
 
 def _by_line(found: tuple[int | None, Fault]) -> tuple[int, Fault]:

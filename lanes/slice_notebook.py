@@ -126,13 +126,15 @@ import sys
 from pathlib import Path
 
 PROJECT = {json.dumps(plan.project)}
-try:
-    from google.colab import drive
+HOME = Path(os.environ.get("HEMMA_DRIVE", "."))
+if "HEMMA_DRIVE" not in os.environ:
+    try:
+        from google.colab import drive
 
-    drive.mount("/content/drive")
-    HOME = Path("/content/drive/MyDrive")
-except ImportError:
-    HOME = Path("/kaggle/working") if Path("/kaggle/working").is_dir() else Path(os.environ.get("HEMMA_DRIVE", "."))
+        drive.mount("/content/drive")
+        HOME = Path("/content/drive/MyDrive")
+    except ImportError:
+        HOME = Path("/kaggle/working") if Path("/kaggle/working").is_dir() else HOME
 ROOT = HOME.resolve() / PROJECT
 DATASET = Path("/kaggle/input") / {json.dumps(_slug(plan.folder))}
 SLICE = DATASET if DATASET.is_dir() else ROOT / "slices" / {folder}

@@ -57,6 +57,12 @@ def is_sealed(source: str) -> bool:
     return all(_sha256(text) == digest for digest, text in files.values()) and sealed_cell(folder, texts) == source
 
 
+def sealed_files(source: str) -> dict[str, str] | None:
+    """path -> sha256 of each file in a sealed cell; None for a cell that is none (S18-R07)."""
+    found = _contents(source) if is_sealed(source) else None
+    return None if found is None else {name: digest for name, (digest, _) in found[1].items()}
+
+
 def _contents(source: str) -> tuple[str, dict[str, tuple[str, str]]] | None:
     # One interactive statement: see lanes/notebook_rules.py on why a module is not parsed.
     block = "\n ".join(["if True:", *source.split("\n"), "pass\n"])

@@ -113,6 +113,8 @@ class SliceManifest(FileModel):
 
     `files` are globs of the repository: data that the processor reads, found again at the same relative paths below its
     working directory. `include` names source that is imported by name at run time and so cannot be found by reading.
+    `processor` takes a row (a dict) and gives one; what it writes into its folder for files (training/rows/artifacts.py)
+    is in the run's `artifacts/` when the row is done.
     `project` names the root folder on the Drive, from which every path derives (S18-R16).
     `accept` maps a staged file to the reason why what looks like a secret in it is none.
     """

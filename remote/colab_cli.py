@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
 
@@ -55,14 +57,29 @@ class ColabProgram:
             output.seek(start)
             return Told(code, output.read().decode("utf-8", "replace"))
 
+    def step(self, arguments: Sequence[str], *, log: str, timeout_s: float, what: str, tries: int = 1) -> str:
+        """Run one step that has to succeed; what it wrote. Raises HemmaError `colab-run-failed`: `what`, and what it said."""
+        told = self.run(arguments, log=log, timeout_s=timeout_s)
+        for number in range(tries - 1):
+            if told.code == 0:
+                break
+            time.sleep(min(2.0, 0.1 * 4**number))
+            told = self.run(arguments, log=log, timeout_s=timeout_s)
+        if told.code == 0:
+            return told.text
+        why = f"no answer in {timeout_s:.0f} s" if told.code is None else told.text.strip().rpartition("\n")[2]
+        raise HemmaError(f"{what}: {why}", remedy=f"less {log}", code="colab-run-failed")
+
     def _started(self, arguments: Sequence[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
-        # No terminal and no stdin: a question (Drive's consent, a sign-in) fails at once and does not wait for ever.
+        # A session of its own: it asks for Drive's consent on /dev/tty, which would wait for a key behind our log; and a
+        # second Ctrl-C of an impatient person must not reach the `stop` that gives the machine back.
         return subprocess.Popen(
             [self._program, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             env=self._environ,
+            start_new_session=True,
         )
 
     def _wait(self, process: subprocess.Popen[bytes], deadline: float, meanwhile: Callable[[], bool] | None) -> None:
@@ -76,12 +93,12 @@ def _ended(process: subprocess.Popen[bytes]) -> int | None:
     """The exit code; None when it had to be ended. Its keep-alive daemon is in a session of its own and stays."""
     if process.poll() is not None:
         return process.returncode
-    process.terminate()
-    try:
-        process.wait(5)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(5)
+            break
     return None
 
 

@@ -34,6 +34,8 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from google.auth import jwt
+
 from tests.drive_contract import Contract, mask_of, masked, unknown_fields
 from tests.drive_query import matcher
 
@@ -42,6 +44,7 @@ SHORTCUT = "application/vnd.google-apps.shortcut"
 BLOCK = 1 << 20
 CLIENT = ("a-client-id", "a-client-secret")
 REFRESH = "a-refresh-token"
+AUDIENCE = "https://oauth2.googleapis.com/token"
 BEARER = 'Bearer realm="https://accounts.google.com/", error="invalid_token"'
 
 
@@ -128,6 +131,8 @@ class Drive:
         self.page_size = 1000
         self.scopes = "https://www.googleapis.com/auth/drive"
         self.tokens = {"a-token"}
+        # The public key (PEM) of a service account that may come in; empty: every assertion is taken.
+        self.account_key = b""
         self.files["root"] = self._made("My Drive", FOLDER, [], "root")
         self.expire_tokens_issued = 0
 
@@ -404,7 +409,7 @@ class Handler(BaseHTTPRequestHandler):
             ("refresh_token", REFRESH),
             ("authorization_code", "a-code"),
         }
-        if not is_known and "assertion" not in sent:
+        if not is_known and not self._is_signed(sent):
             return 400, b'{"error": "invalid_grant", "error_description": "Token has been expired or revoked."}', {}
         token = f"token-{next(drive.numbers)}"
         drive.tokens.add(token)
@@ -412,6 +417,17 @@ class Handler(BaseHTTPRequestHandler):
         if sent.get("grant_type") == "authorization_code":
             answer["refresh_token"] = REFRESH
         return 200, json.dumps(answer).encode(), {}
+
+    def _is_signed(self, sent: dict[str, str]) -> bool:
+        """Whether it is a service account's own assertion, signed with the key that we know and meant for Google."""
+        if "assertion" not in sent or not self.server.drive.account_key:
+            return "assertion" in sent
+        try:
+            claims = jwt.decode(sent["assertion"], certs=self.server.drive.account_key, audience=AUDIENCE)
+        except ValueError:
+            return False
+        self.server.counts["scope " + str(claims["scope"])] += 1
+        return sent["grant_type"] == "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
     # -- v3: reading -------------------------------------------------------------------------------------------------
 

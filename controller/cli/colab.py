@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
+import shlex
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
+from controller.cli import colab_run
+from controller.cli.colab_place import place_here, slice_here
 from controller.flows import colab_status as status_flow
 from controller.flows import drive
 from controller.reports import console
 from controller.reports.drive_runs import show_rows
-from lanes.drive_runs import Row
+from lanes.drive_runs import Row, host_row
 from manifests.errors import HemmaError, UsageError
 from remote.drive.store import NotInDrive
 
 app = typer.Typer(help="The Colab lane: slices out, status and results back.", no_args_is_help=True)
 
-WATCH_S = 15.0
+HOST_WAIT_S = 3.0
+WATCH_S, WATCH_FOLDER_S = 15.0, 2.0
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A link, an id, a run's name or an end of it, or `last`.")]
@@ -33,17 +36,8 @@ Runs = Annotated[
 
 def register(parent: typer.Typer) -> None:
     """Add these verbs to the command line."""
+    colab_run.register(app)
     parent.add_typer(app, name="colab")
-
-
-@contextlib.contextmanager
-def _place() -> Generator[drive.Place]:
-    """The store that the setting `drive` means, closed again at the end. Raises UsageError, NotSignedIn."""
-    place = drive.open_place(drive.setting(os.getcwd(), os.environ), os.environ)
-    try:
-        yield place
-    finally:
-        place.store.close()
 
 
 @app.command()
@@ -64,9 +58,9 @@ def dispatch(
     """
     from controller.flows import colab_dispatch
 
-    folder = _here(folder)
-    with _place() as place:
-        parent = _folder_id(place, to) if to else None
+    folder = slice_here(folder)
+    with place_here() as place:
+        parent, is_google = _folder_id(place, to) if to else None, place.is_google
         done = colab_dispatch.dispatch(place, folder, parent=parent, progress=_counter(as_json=as_json))
     if as_json:
         console.show_json(done.as_dict())
@@ -78,22 +72,19 @@ def dispatch(
     )
     if done.note:
         console.line(console.err(), "warn", done.note)
-    if done.link:
+    if done.link and is_google:
         console.line(console.out(), "do", f"open {done.link} and choose Runtime, Run all")
-
-
-def _here(folder: str) -> str:
-    """The slice's folder on this machine, brought from the host where it lies there. Raises HemmaError slice-missing."""
-    if os.path.isdir(folder):
-        return folder
-    from controller.cli.run import settings_for
-    from controller.flows import slice_fetch
-
-    return slice_fetch.here(folder, settings_for(None))
+    elif done.link:
+        run = os.path.join(os.path.dirname(os.path.dirname(done.folder_link)), "runs", done.slice)
+        line = shlex.join(["hemma", "rows", "run", done.folder_link, "--run", run])
+        console.line(console.out(), "do", f"{line}   (or open {done.link} in Jupyter or Colab, Run all)")
 
 
 def _folder_id(place: drive.Place, text: str) -> str:
     if not place.is_google:
+        top = place.store.name.partition(":")[2]
+        if not os.path.isdir(os.path.join(top, text)):
+            raise UsageError(f"{top} has no folder {text}", remedy=shlex.join(["mkdir", "-p", os.path.join(top, text)]))
         return text
     link = drive.link_of(text)
     use_key: Callable[[str, str | None], None] | None = getattr(place.store, "use_key", None)
@@ -114,18 +105,24 @@ def status(
 ) -> None:
     """Show how runs in Drive stand: stage, progress, rate, time left, last trouble, and what could not be read.
 
-    Example: hemma colab status --watch
+    Without RUN also the live runs of the host, where this folder has one. Example: hemma colab status --watch
     """
-    with _place() as place:
+    with place_here() as place:
         while True:
+            host = _host_rows() if not runs else None
             rows = _rows(place, runs or [], is_fresh=fresh)
+            beside = host(HOST_WAIT_S) if host else []
             if as_json:
-                console.show_json([status_flow.as_dict(row) for row in rows])
+                console.show_json([status_flow.as_dict(row) for row in [*(beside or []), *rows]])
             else:
-                show_rows(rows)
+                # On a terminal each table takes the place of the one before.
+                console.out().clear() if watch and sys.stdout.isatty() else None
+                show_rows([*(beside or []), *rows])
+            if beside is None:
+                console.line(console.err(), "warn", "the host did not answer; its runs are not shown: hemma host check")
             if not watch or (rows and all(row.is_over for row in rows)):
                 return
-            time.sleep(WATCH_S)
+            time.sleep(WATCH_S if place.is_google else WATCH_FOLDER_S)
 
 
 def _rows(place: drive.Place, words: list[str], *, is_fresh: bool) -> list[Row]:
@@ -135,10 +132,20 @@ def _rows(place: drive.Place, words: list[str], *, is_fresh: bool) -> list[Row]:
         raise HemmaError(error.message, remedy="hemma drive check", code=error.code) from error
 
 
-def show_beside() -> None:
-    """Runs in Drive under what `hemma status` shows of the clones; nothing where there is none, a warning on trouble."""
+def _host_rows() -> Callable[[float], list[Row] | None] | None:
+    """The question to the host, under way; None where no host is set."""
+    from controller.cli.run import settings_for
+
     try:
-        with _place() as place:
+        return status_flow.host_rows(settings_for())
+    except HemmaError:
+        return None
+
+
+def show_beside(live: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Runs in Drive, and those `live` on the host, under what `hemma status` shows of the clones; a warning on trouble."""
+    try:
+        with place_here() as place:
             rows = status_flow.rows(place)
     except HemmaError as error:
         if not isinstance(error, UsageError):
@@ -146,7 +153,7 @@ def show_beside() -> None:
         return
     if rows:
         console.out().print()
-        show_rows(rows)
+        show_rows([*(host_row(run, time.time()) for run in live), *rows])
 
 
 @app.command()
@@ -159,7 +166,7 @@ def logs(
 
     Example: hemma colab logs -f last
     """
-    with _place() as place, contextlib.suppress(BrokenPipeError):
+    with place_here() as place, contextlib.suppress(BrokenPipeError):
         status_flow.logs(place, run, follow=follow, write=_write, notice=_notice)
 
 
@@ -176,12 +183,15 @@ def _notice(text: str) -> None:
 def doctor(run: Run, *, as_json: AsJson = False) -> None:
     """Look what of a run can be read and what not, why, and what to do about it.
 
-    Example: hemma colab doctor last
+    Also names machines that a run left behind. Example: hemma colab doctor last
 
     Exit codes: 0 all is well, 1 something is not.
     """
-    with _place() as place:
+    from controller.flows.colab_session import left_behind
+
+    with place_here() as place:
         found = status_flow.doctor(place, run)
+    found["findings"] += left_behind()
     if as_json:
         console.show_json(found)
     else:
@@ -217,7 +227,7 @@ def collect(
     """
     if to not in ("host", "local"):
         raise UsageError(f"--to {to}: where is that?", remedy="--to host, or --to local")
-    with _place() as place:
+    with place_here() as place:
         done = _collected(place, run, to, into, progress=_bytes(as_json=as_json))
         if trash and not done.failed:
             place.store.trash(status_flow.find(place, run)[1].id)
@@ -251,100 +261,6 @@ def _collected(place: drive.Place, word: str, to: str, into: str | None, *, prog
     if settings:
         colab_collect.to_host(settings, done, relative)
     return done
-
-
-@app.command()
-def run(
-    folder: Annotated[str, typer.Argument(metavar="SLICE", help="The slice's folder, here or on the host.")],
-    *,
-    gpu: Annotated[
-        str | None, typer.Option("--gpu", metavar="GPU", help="T4, L4, G4, A100 or H100; else none.")
-    ] = None,
-    hours: Annotated[float, typer.Option("--hours", metavar="N", help="No longer than this.")] = 1.0,
-    cost_per_hour: Annotated[
-        float | None, typer.Option("--cost-per-hour", metavar="N", help="What an hour costs you; 0 when free.")
-    ] = None,
-    max_cost: Annotated[
-        float, typer.Option("--max-cost", metavar="N", help="All attempts at this slice together.")
-    ] = 0.0,
-    max_gpu_hours: Annotated[
-        float | None, typer.Option("--max-gpu-hours", metavar="N", help="All attempts together; else --hours.")
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Paid work and GPU time are approved.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Run a slice on a Colab machine with no hand on it, follow it through Drive, and give the machine back.
-
-    Through Google's own `colab` program (uv tool install google-colab-cli). The session is stopped whatever happens.
-
-    Example: hemma colab run slices/clean-text-0123456789ab --gpu T4 --cost-per-hour 0.2 --max-cost 1 --yes
-
-    Exit codes: 0 done, 1 the notebook failed, 75 it needs your yes, 124 out of time.
-    """
-    from controller.flows import colab_run
-    from remote.colab_cli import ColabProgram
-
-    request = colab_run.Request(_here(folder), gpu, hours, cost_per_hour, max_cost, max_gpu_hours, yes)
-    program = ColabProgram(os.environ)
-    with _place() as place:
-        done = colab_run.run(place, request, program, _silent if as_json else _show_event)
-    if as_json:
-        console.show_json(done)
-    else:
-        console.line(console.out(), "ok", f"{done['run']}: {done['status'].get('state', 'done')}")
-        console.line(console.out(), "do", f"hemma colab collect {done['run']}")
-
-
-def _silent(event: dict[str, Any]) -> None:
-    """Under --json only the result is printed."""
-
-
-def _show_event(event: dict[str, Any]) -> None:
-    words = {
-        "dispatched": lambda: f"{event['slice']} is in Drive ({event['sent']} files sent)",
-        "session": lambda: f"session {event['session']} runs{' on a ' + event['gpu'] if event['gpu'] else ''}",
-        "mounted": lambda: "Drive is mounted there; the notebook runs",
-        "status": lambda: f"{event['state']}: {event['done']} of {event['total']} rows",
-        "stopped": lambda: f"session {event['session']} is stopped",
-    }
-    _notice(words[event["kind"]]())
-
-
-@app.command()
-def sessions(
-    *,
-    stop: Annotated[bool, typer.Option("--stop", help="Stop the strays; other programs' sessions stay.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """List the Colab sessions that run; one of ours with nobody behind it burns units and is named a stray.
-
-    Example: hemma colab sessions --stop
-
-    Exit codes: 0 no stray, 1 there are strays.
-    """
-    from controller.flows import colab_run
-    from remote.colab_cli import ColabProgram
-
-    program = ColabProgram(os.environ)
-    live, strays = colab_run.listed(program)
-    if stop:
-        for stray in strays:
-            colab_run.end(program, stray.name)
-            console.line(console.err(), "ok", f"{stray.name} is stopped")
-        live, strays = colab_run.listed(program)
-    if as_json:
-        console.show_json(
-            {"sessions": [dataclasses.asdict(e) for e in live], "strays": [dataclasses.asdict(e) for e in strays]}
-        )
-    else:
-        for each in live:
-            console.out().print(console.plain(f"{each.name}  {each.hardware}  {each.endpoint}"))
-        for stray in strays:
-            console.line(console.out(), "fail", f"{stray.name}: {stray.why}")
-            console.line(console.out(), "do", stray.do)
-        if not live:
-            console.err().print("no session runs")
-    raise typer.Exit(1 if strays else 0)
 
 
 def _counter(*, as_json: bool) -> Any:

@@ -86,10 +86,11 @@ def check(
 
     Exit codes: 0 it can be read, 1 it is not there or not readable, 75 sign in first, 255 no answer.
     """
-    chosen = flow.setting(os.getcwd(), os.environ)
-    place = flow.open_place(chosen, os.environ)
+    # A whole link says itself which Drive is meant; an id or a path is looked for in the place that is set.
+    is_whole = link is not None and "://" in link
+    place = flow.open_place(link if link and is_whole else flow.setting(os.getcwd(), os.environ), os.environ)
     try:
-        found = flow.check(place, link)
+        found = flow.check(place, None if is_whole else link)
     finally:
         place.store.close()
     if as_json:

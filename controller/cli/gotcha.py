@@ -203,7 +203,7 @@ def _show(proposal: Proposal) -> None:
     ):
         if text:
             out.print(console.plain(f"{label:<9} {text}"))
-    console.line(out, "do", f"hemma gotcha approve {proposal.id}")
+    console.line(out, "do", " ".join(["hemma gotcha approve", proposal.id, *flow.asked_for(proposal)]))
 
 
 def _material(

@@ -123,6 +123,8 @@ def concept(
     Exit codes: 0 done, 2 usage, 75 it says something already and nobody approved.
     """
     memory = _memory()
+    if field is None and (values or is_approved):
+        raise UsageError("no field is named", remedy="hemma memory concept --set FIELD VALUE")
     if field is not None:
         by = flow.who() if is_approved else None
         flow.set_concept(memory, field, flow.concept_value(field, values or []), approved_by=by)
@@ -236,7 +238,7 @@ def archive(*, as_json: AsJson = False) -> None:
     if as_json:
         console.show_json({"moved": count})
     else:
-        console.line(console.out(), "ok", f"{count} entries moved")
+        console.line(console.out(), "ok", f"{count} {'entry' if count == 1 else 'entries'} moved")
 
 
 @app.command("check")
@@ -258,7 +260,7 @@ def check(
     if as_json:
         console.show_json({"steps": steps, "findings": []})
     else:
-        console.line(console.out(), "ok", f"it only grew, in {steps} steps")
+        console.line(console.out(), "ok", f"it only grew, in {steps} {'step' if steps == 1 else 'steps'}")
 
 
 @app.command("merge", hidden=True)

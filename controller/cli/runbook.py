@@ -42,9 +42,13 @@ def list_(
 ) -> None:
     """List the runbooks of this repository, or those that come with Hemma.
 
+    What a repository has of its own stands first; what comes with Hemma is found all the same.
+
     Example: hemma runbook list --gotchas
+
+    Example: hemma runbook list --platform slurm
     """
-    found = flow.listing(flow.load(os.getcwd(), folder))
+    found = flow.listing(flow.layers(os.getcwd(), folder))
     if as_json:
         console.show_json(found)
         return
@@ -60,6 +64,8 @@ def list_(
     console.show_table(table)
     if found["shipped"]:
         console.line(console.err(), "ok", "these come with Hemma: this repository has no runbooks/")
+    elif any(each["shipped"] for each in found["pages"]):
+        console.line(console.err(), "ok", "this repository's own first; the others come with Hemma")
 
 
 def show(
@@ -74,7 +80,7 @@ def show(
 
     Exit codes: 0 shown, 1 there is none.
     """
-    found = flow.show(flow.load(os.getcwd(), folder), name)
+    found = flow.show(flow.layers(os.getcwd(), folder), name)
     if as_json:
         console.show_json(_plain(found))
         return
@@ -117,7 +123,7 @@ def search(
 
     Exit codes: 0 found, 1 nothing has these words.
     """
-    hits = flow.search(flow.load(os.getcwd(), folder), " ".join(words))
+    hits = flow.search(flow.layers(os.getcwd(), folder), " ".join(words))
     if as_json:
         console.show_json([{key: value for key, value in asdict(hit).items() if key != "score"} for hit in hits])
     for hit in () if as_json else hits:
@@ -163,10 +169,14 @@ def check(
             where = os.path.join(os.path.relpath(library.folder), finding.path)
             console.line(console.out(), "fail", f"{where}:{finding.line} {finding.rule}: {finding.says}")
         if not found:
-            console.line(console.out(), "ok", f"{len(library.texts)} files hold")
+            console.line(console.out(), "ok", _holding(len(library.texts)))
         _remind(next_check, is_stale=any(finding.rule == "stale" for finding in found))
     if found:
         raise typer.Exit(1)
+
+
+def _holding(count: int) -> str:
+    return "1 file holds" if count == 1 else f"{count} files hold"
 
 
 def _remind(next_check: dt.date | None, *, is_stale: bool) -> None:

@@ -61,21 +61,30 @@ def issue(
     for warning in found["warnings"]:
         console.line(console.err(), "warn", f"may be a secret, look: {warning}")
     words = {"dry": "would be", "issued": "is", "there": "was there already, the same:"}[found["state"]]
-    console.line(console.err(), "ok", f"{found['index']['rows']} rows; it {words} {found['folder']}")
+    where = "" if here else " on the host"
+    console.line(console.err(), "ok", f"{found['index']['rows']} rows; it {words} {found['folder']}{where}")
     if found["state"] == "issued":
-        console.line(console.err(), "do", f"hemma slice verify {found['folder']}")
+        console.line(console.err(), "do", f"hemma colab dispatch {found['folder']}")
 
 
 def made(manifest: str, options: dict[str, Any], *, here: bool, host: str | None, quiet: bool) -> dict[str, Any]:
     """Issue on the host or here, with progress on a terminal; returns what was found and made."""
     on_event = _silent if quiet else _progress
     if not here:
-        settings = settings_for(host)
+        settings = _host_settings(host)
         read, name = flow.manifest_on_host(settings, manifest)
         return flow.issue_on_host(settings, flow.request_of(read, name, **options), on_event)
     top = flow.demand_authority(os.getcwd(), _host_root(host))
     read, name = flow.manifest_here(top, os.getcwd(), manifest)
     return flow.issue_here(top, flow.request_of(read, name, **options), on_event)
+
+
+def _host_settings(host: str | None) -> dict[str, Any]:
+    try:
+        return settings_for(host)
+    except UsageError as error:
+        more = f"{error.remedy}; if this clone is the one that counts: --here"
+        raise UsageError(error.message, remedy=error.remedy if host else more) from error
 
 
 def _host_root(host: str | None) -> str | None:

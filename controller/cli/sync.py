@@ -70,7 +70,7 @@ def show_status(
         if has_drive:
             from controller.cli import colab
 
-            colab.show_beside()
+            colab.show_beside(picture["host"]["holding"] if picture["host"] else [])
     if picture["problem"]:
         raise typer.Exit(int(picture["problem"]["exit_code"]))
 

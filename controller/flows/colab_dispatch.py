@@ -17,8 +17,10 @@ from typing import Any
 
 import filelock
 
+from controller.flows.colab_view import RUNS
 from controller.flows.drive import Place, child
 from lanes.drive_links import colab_link, folder_link
+from lanes.drive_runs import STATUS
 from manifests.errors import HemmaError, UsageError
 from manifests.files import read_json, write_json
 from manifests.places import private_dir, state_dir
@@ -60,7 +62,7 @@ def dispatch(place: Place, folder: str, *, parent: str | None = None, progress: 
     Only its own files go (S9-R31), slice.json last: a folder without it is no slice. What is there with the same bytes
     stays. Raises UsageError for what is no slice, HemmaError `slice-broken`, and what the store raises.
     """
-    index = _proven(folder)
+    index = proven(folder)
     name = f"{index['name']}-{index['digest'][:12]}"
     paths = sorted(str(each["path"]) for each in index["files"])
     last = [path for path in (PATHS, INDEX) if os.path.exists(os.path.join(folder, path))]
@@ -85,6 +87,22 @@ def dispatch(place: Place, folder: str, *, parent: str | None = None, progress: 
         size_bytes=sum(os.path.getsize(os.path.join(folder, path)) for path in sent),
         note=_elsewhere(place, parent, str(index.get("project") or "")),
     )
+
+
+def bring_run(place: Place, folder: str, run: str) -> list[str]:
+    """Bring a run's directory that did not come about in Drive into the place, its status last; the paths that were sent.
+
+    So it is read, followed and collected like any other. Raises what the store raises.
+    """
+    found = [os.path.relpath(os.path.join(here, name), folder) for here, _, names in os.walk(folder) for name in names]
+    paths = sorted((path.replace(os.sep, "/") for path in found), key=lambda path: (path == STATUS, path))
+    with _record(place, f"run\0{run}") as record:
+        made = _Maker(place, record)
+        there = made.folder(made.folder(place.root, RUNS, RUNS), run, run)
+        known = _files_there(place, there)
+        made.folders_for(there, paths)
+        sent = made.bring(folder, known, paths[:-1], None, total=len(paths))
+        return sent + made.bring(folder, known, paths[-1:], None, total=len(paths))
 
 
 class _Maker:
@@ -197,7 +215,8 @@ def _elsewhere(place: Place, parent: str | None, project: str) -> str:
         return ""
     where = "another folder" if parent else f"`{called}`"
     return (
-        f"its notebook looks in {project}/slices on My Drive, and it was sent to {where}: move it there, or set `drive`"
+        f"its notebook looks in a folder called {project}, and it was sent to {where}: "
+        f"let `drive` name a folder {project}, or write `project:` into the manifest"
     )
 
 
@@ -217,7 +236,7 @@ def _files_there(place: Place, folder: str) -> dict[str, list[Entry]]:
     return found
 
 
-def _proven(folder: str) -> dict[str, Any]:
+def proven(folder: str) -> dict[str, Any]:
     """The index of the slice, every byte of it proven. Raises UsageError, HemmaError `slice-broken`."""
     from training.rows import bundle
 

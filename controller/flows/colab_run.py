@@ -1,7 +1,6 @@
 """`hemma colab run`: a slice on a Colab machine without a hand on it, and the machine always given back (S8-R12..R19).
 
-A session is written down before it is asked for and forgotten when Colab's own list no longer has it. Whatever happens
-between, a crash too, leaves a record that `hemma colab sessions` shows as a stray.
+The session itself, and what is left of one after a crash: controller/flows/colab_session.py.
 """
 
 from __future__ import annotations
@@ -10,29 +9,29 @@ import dataclasses
 import json
 import os
 import shutil
-import signal
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import filelock
 
-from controller.flows import colab_dispatch, colab_status
+from controller.flows import colab_dispatch, colab_status, colab_upload
+from controller.flows.colab_session import session
+from controller.flows.colab_upload import Machine
 from controller.flows.drive import Place
 from lanes import approval, budget, colab_sessions
 from lanes.drive_runs import DRIVE_DELAY_S
 from lanes.verdict import Verdict
 from manifests.errors import HemmaError, NeedsPerson, TimedOut, UsageError
-from manifests.files import read_json, write_json
+from manifests.files import read_json
 from manifests.places import private_dir, state_dir
-from remote.colab_cli import ColabProgram, is_alive, mark_of_process
+from remote.colab_cli import ColabProgram
 
 Event = dict[str, Any]
-NEW_S, MOUNT_S, STOP_S, LIST_S = 600.0, 300.0, 120.0, 60.0
-STOP_TRIES = 3
-FOLLOW_S = 20.0
+MOUNT_S = 300.0
+FOLLOW_S, QUICK_S = 20.0, 0.5
 
 
 @dataclass(frozen=True)
@@ -46,46 +45,117 @@ class Request:
     max_cost: float = 0.0
     max_gpu_hours: float | None = None
     is_approved: bool = False
+    is_upload: bool = False
 
 
 def run(place: Place, request: Request, program: ColabProgram, on_event: Callable[[Event], None]) -> Event:
-    """Dispatch the slice, run its notebook on a new Colab machine, follow it through Drive, give the machine back.
+    """Run the slice's notebook on a new Colab machine and give the machine back; `way` in the result says how its files went.
 
-    Raises UsageError, NeedsPerson (approval, budget), TimedOut, and HemmaError `colab-run-failed`, `colab-session-lost`
-    or `colab-session-left` (the machine could not be given back: the one error that goes on costing).
+    A run that is finished already needs no machine: it is told, `session` is None.
+    `drive`: the slice lies in the place, the machine mounts it. `upload`, when that is refused or asked for: the slice goes
+    to the machine itself, and the results come back from there into the place. Raises UsageError, NeedsPerson (approval,
+    budget), TimedOut, and HemmaError `colab-run-failed`, `colab-session-lost` or `colab-session-left` (the machine could
+    not be given back: the one error that goes on costing).
     """
+    index = colab_dispatch.proven(request.folder)
+    slice_ = f"{index['name']}-{index['digest'][:12]}"
+    before = _finished(place, slice_, index)
+    if before is not None:
+        return {"run": slice_, "session": None, "way": None, "status": before, "log": None}
     gpu = _allowed(request)
-    sent = colab_dispatch.dispatch(place, request.folder)
-    on_event({"kind": "dispatched", "slice": sent.slice, "sent": len(sent.sent), "link": sent.link})
+    if not request.is_upload:
+        sent = colab_dispatch.dispatch(place, request.folder)
+        on_event({"kind": "dispatched", "slice": slice_, "sent": len(sent.sent), "link": sent.link})
     name = f"{colab_sessions.OURS}{os.urandom(4).hex()}"
-    with _reserved(request, sent.digest, name), _session(program, name, gpu, sent.slice, on_event) as work:
-        log = os.path.join(work, "colab.log")
-        _step(program, colab_sessions.mount(name), log, MOUNT_S, "Drive could not be mounted")
-        on_event({"kind": "mounted", "session": name})
-        row = _executed(place, request, program, (name, sent.slice, work), on_event)
-    return {"run": sent.slice, "session": name, "status": row, "log": log}
+    with _reserved(request, str(index["digest"]), name), session(program, name, gpu, slice_, on_event) as work:
+        machine = Machine(program, name, str(index["project"]), slice_, work)
+        is_drive = not request.is_upload and _mounted(machine, on_event)
+        row = (_on_drive if is_drive else _by_upload)(place, request, machine, on_event)
+    way = "drive" if is_drive else "upload"
+    return {"run": slice_, "session": name, "way": way, "status": row, "log": machine.log}
 
 
-def _executed(
-    place: Place,
-    request: Request,
-    program: ColabProgram,
-    names: tuple[str, str, str],
-    on_event: Callable[[Event], None],
-) -> Event:
-    """Run the notebook while its status is followed; the run's last row."""
-    name, run_name, work = names
+def _finished(place: Place, run_name: str, index: Event) -> Event | None:
+    """The run's row when nothing of it is left to do: no machine is paid for to find that out."""
+    with suppress(HemmaError):
+        row = colab_status.as_dict(colab_status.find(place, run_name)[0])
+        retries = row["quarantined"] and index["resume"]["quarantined"] == "retry"
+        return row if row["state"] == "finished" and not retries else None
+    return None
+
+
+def _mounted(machine: Machine, on_event: Callable[[Event], None]) -> bool:
+    """Whether Drive is mounted there now. A consent that only a person can give is not waited for."""
+
+    def asks() -> bool:
+        with open(machine.log, encoding="utf-8", errors="replace") as log:
+            return colab_sessions.consent_link(log.read()) is not None
+
+    arguments = colab_sessions.mount(machine.session)
+    told = machine.program.run(arguments, log=machine.log, timeout_s=MOUNT_S, meanwhile=asks)
+    if told.code == 0 and colab_sessions.is_mounted(told.text):
+        on_event({"kind": "mounted", "session": machine.session})
+        return True
+    link = colab_sessions.consent_link(told.text)
+    why = "it wants your consent" if link else told.text.strip().rpartition("\n")[2] or "no answer"
+    on_event({"kind": "unmounted", "session": machine.session, "why": why, "link": link})
+    return False
+
+
+def _on_drive(place: Place, request: Request, machine: Machine, on_event: Callable[[Event], None]) -> Event:
+    """Run the notebook on the mounted Drive; the run's last row there."""
+
+    def look() -> Event:
+        return colab_status.as_dict(colab_status.find(place, machine.run)[0])
+
+    follow = _Follower(look, FOLLOW_S if place.is_google else QUICK_S, on_event)
+    _executed(request, machine, follow)
+    return follow.last(DRIVE_DELAY_S if place.is_google else 0)
+
+
+def _by_upload(place: Place, request: Request, machine: Machine, on_event: Callable[[Event], None]) -> Event:
+    """Send the slice and what there is of its run, run the notebook, bring the run back into the place; its last row.
+
+    What an attempt that failed or was interrupted has done is brought back too; only a machine that is gone keeps it.
+    """
+    colab_upload.fetch_earlier(place, machine.run)
+    size = colab_upload.send(
+        machine, request.folder, lambda done, of: on_event({"kind": "sending", "part": done, "of": of})
+    )
+    on_event({"kind": "sent", "session": machine.session, "size_bytes": size})
+    follow = _Follower(lambda: colab_upload.status(machine), QUICK_S, on_event)
+    try:
+        _executed(request, machine, follow)
+    except (HemmaError, KeyboardInterrupt) as error:
+        if getattr(error, "code", "") != "colab-session-lost":
+            with suppress(HemmaError):
+                _brought(
+                    place, machine, on_event, is_busy=not isinstance(error, HemmaError) or isinstance(error, TimedOut)
+                )
+        raise
+    return _brought(place, machine, on_event, is_busy=False)
+
+
+def _brought(place: Place, machine: Machine, on_event: Callable[[Event], None], *, is_busy: bool) -> Event:
+    on_event({"kind": "fetching", "session": machine.session})
+    kept = colab_upload.receive(machine, is_busy=is_busy)
+    if kept is None:
+        return {}
+    colab_dispatch.bring_run(place, kept, machine.run)
+    return colab_upload.kept_status(machine.run)
+
+
+def _executed(request: Request, machine: Machine, follow: _Follower) -> None:
+    """Run the notebook while its status is followed. Raises TimedOut, HemmaError colab-session-lost or colab-run-failed."""
     # The program saves its outputs beside the notebook it is given: it gets a copy.
+    work, limit = machine.work, request.hours * 3600
     notebook = shutil.copy(os.path.join(request.folder, colab_dispatch.NOTEBOOK), os.path.join(work, "notebook.ipynb"))
-    limit = request.hours * 3600
-    follow = _Follower(place, run_name, on_event)
-    told = program.run(
-        colab_sessions.execute(name, notebook, limit),
-        log=os.path.join(work, "colab.log"),
+    told = machine.program.run(
+        colab_sessions.execute(machine.session, notebook, limit),
+        log=machine.log,
         timeout_s=limit,
         meanwhile=follow.look,
     )
-    row = follow.last(wait=told.code == 0)
     if told.code is None:
         raise TimedOut(
             f"the notebook ran longer than {request.hours:g} hours", remedy="the same again: it goes on where it was"
@@ -95,29 +165,32 @@ def _executed(
     errors = [] if told.code else _cell_errors(os.path.join(work, "notebook_output.ipynb"))
     if told.code or errors:
         said = errors[0] if errors else told.text.strip().rpartition("\n")[2]
-        raise HemmaError(f"the notebook failed: {said}", remedy=f"less {work}/colab.log", code="colab-run-failed")
-    return row
+        other = "   (that Drive is not the one in `drive`? --upload)" if "the slice is not there" in said else ""
+        raise HemmaError(f"the notebook failed: {said}", remedy=f"less {machine.log}{other}", code="colab-run-failed")
 
 
 class _Follower:
-    """Looks at the run in Drive now and then, and tells what changed. An outage of Drive ends nothing."""
+    """Looks at the run now and then, and tells what changed. That it cannot be seen for a while ends nothing."""
 
-    def __init__(self, place: Place, run_name: str, on_event: Callable[[Event], None]) -> None:
-        self._place, self._run, self._on_event = place, run_name, on_event
+    def __init__(self, read: Callable[[], Event], every_s: float, on_event: Callable[[Event], None]) -> None:
+        self._read, self._every_s, self._on_event = read, every_s, on_event
         self._row: Event = {}
         self._due = 0.0
 
     def look(self) -> bool:
         """Never asks to end the program."""
-        if time.monotonic() >= self._due:
+        begun = time.monotonic()
+        if begun >= self._due:
             with suppress(HemmaError):
-                self._tell(colab_status.as_dict(colab_status.find(self._place, self._run)[0]))
-            self._due = time.monotonic() + (FOLLOW_S if self._place.is_google else 0.5)
+                self._tell(self._read())
+            # A look that is dear is taken less often.
+            now = time.monotonic()
+            self._due = now + max(self._every_s, 4 * (now - begun))
         return False
 
-    def last(self, *, wait: bool) -> Event:
-        """The final row; with `wait` as long as Drive may take to show the end."""
-        deadline = time.monotonic() + (DRIVE_DELAY_S if wait and self._place.is_google else 0)
+    def last(self, wait_s: float) -> Event:
+        """The final row, waited for as long as Drive may take to show the end."""
+        deadline = time.monotonic() + wait_s
         while True:
             self._due = 0.0
             self.look()
@@ -136,14 +209,6 @@ def _cell_errors(path: str) -> list[str]:
         return colab_sessions.cell_errors(read_json(path))
     except HemmaError:
         return ["the notebook with its outputs was not saved"]
-
-
-def _step(program: ColabProgram, arguments: list[str], log: str, timeout_s: float, what: str) -> str:
-    told = program.run(arguments, log=log, timeout_s=timeout_s)
-    if told.code == 0:
-        return told.text
-    why = f"no answer in {timeout_s:.0f} s" if told.code is None else told.text.strip().rpartition("\n")[2]
-    raise HemmaError(f"{what}: {why}", remedy=f"less {log}", code="colab-run-failed")
 
 
 # --- may it, and may it cost that ---------------------------------------------------------------------------------------
@@ -166,7 +231,9 @@ def _allowed(request: Request) -> str | None:
         "gpu": "required" if gpu else "none",
         "max_gpu_hours": request.hours if gpu else 0.0,
     }
-    _go_on(approval.of_training({"resources": resources}, is_approved=request.is_approved))
+    verdict = approval.of_training({"resources": resources}, is_approved=request.is_approved)
+    known = "" if request.cost_per_hour is not None else "--cost-per-hour N   (0 when it is free), or "
+    _go_on(dataclasses.replace(verdict, next_steps=(f"{known}--yes",)))
     return gpu
 
 
@@ -219,82 +286,3 @@ def _append(path: str, entry: budget.Entry) -> None:
         file.write(json.dumps(dataclasses.asdict(entry)) + "\n")
         file.flush()
         os.fsync(file.fileno())
-
-
-# --- the session --------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _session(
-    program: ColabProgram, name: str, gpu: str | None, slice_: str, on_event: Callable[[Event], None]
-) -> Generator[str]:
-    """A session for the block; yields a folder for its log. SIGTERM ends the block like Ctrl-C, so it is stopped then too."""
-    work = private_dir(os.path.join(_folder(), name))
-    facts = {"name": name, "gpu": gpu, "slice": slice_, "pid": os.getpid(), "mark": mark_of_process(os.getpid())}
-    write_json(_record(name), {**facts, "started_at": time.time()})
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        _step(program, colab_sessions.new(name, gpu), os.path.join(work, "colab.log"), NEW_S, "no machine was given")
-        on_event({"kind": "session", "session": name, "gpu": gpu})
-        yield work
-    finally:
-        # A second signal must not keep the machine running.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        try:
-            end(program, name)
-            on_event({"kind": "stopped", "session": name})
-        finally:
-            signal.signal(signal.SIGTERM, before)
-
-
-def _interrupt(number: int, _frame: object) -> None:
-    raise KeyboardInterrupt(number)
-
-
-def end(program: ColabProgram, name: str) -> None:
-    """Stop a session and see that it is gone from Colab's own list; then it is forgotten here.
-
-    Raises HemmaError `colab-session-left`; the record then stays, and the session is shown as a stray.
-    """
-    log = os.path.join(private_dir(os.path.join(_folder(), name)), "colab.log")
-    for number in range(STOP_TRIES):
-        program.run(colab_sessions.stop(name), log=log, timeout_s=STOP_S)
-        told = program.run(colab_sessions.sessions(), log=log, timeout_s=LIST_S)
-        if told.code == 0 and name not in {each.name for each in colab_sessions.parse_sessions(told.text)}:
-            with suppress(FileNotFoundError):
-                os.unlink(_record(name))
-            return
-        time.sleep(min(2.0, 0.1 * 4**number))
-    raise HemmaError(
-        f"the Colab session {name} could not be stopped and goes on costing",
-        remedy=f"colab stop -s {name}; colab sessions   (or end it at https://colab.research.google.com)",
-        code="colab-session-left",
-    )
-
-
-def listed(program: ColabProgram) -> tuple[list[colab_sessions.Session], list[colab_sessions.Stray]]:
-    """All sessions that run, and which of them are strays of ours. Records of sessions that are gone are dropped."""
-    log = os.path.join(private_dir(_folder()), "sessions.log")
-    live = colab_sessions.parse_sessions(_step(program, colab_sessions.sessions(), log, LIST_S, "no list of sessions"))
-    records = list(_records())
-    for record in records:
-        if not record["is_alive"] and record["name"] not in {each.name for each in live}:
-            os.unlink(_record(record["name"]))
-    return live, colab_sessions.strays(records, live)
-
-
-def _records() -> Iterator[Event]:
-    with suppress(FileNotFoundError):
-        for name in sorted(os.listdir(_folder())):
-            if name.endswith(".json"):
-                with suppress(HemmaError, KeyError, ValueError, TypeError):
-                    record = read_json(os.path.join(_folder(), name))
-                    yield {**record, "is_alive": is_alive(int(record["pid"]), str(record["mark"]))}
-
-
-def _folder() -> str:
-    return os.path.join(state_dir(), "colab", "sessions")
-
-
-def _record(name: str) -> str:
-    return os.path.join(_folder(), f"{name}.json")

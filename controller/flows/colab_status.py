@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 from controller.flows import colab_view, drive
 from controller.flows.colab_view import RunFolder
 from controller.flows.drive import Place
 from lanes.drive_links import DriveLink, parse_link
-from lanes.drive_runs import File, Row, chosen, judge, log_files, reading_order
+from lanes.drive_runs import STATUS, File, Row, chosen, host_row, judge, log_files, reading_order
 from manifests.errors import HemmaError, UsageError
 from remote.drive.store import DriveError, Entry
 
@@ -50,6 +52,30 @@ def beside(start: str, environ: Mapping[str, str]) -> dict[str, Any]:
             place.store.close()
     except HemmaError as error:
         return {"runs": [], "problem": error.as_dict()}
+
+
+def host_rows(settings: dict[str, Any]) -> Callable[[float], list[Row] | None]:
+    """Ask the host for its live runs, as rows of the same table; what comes back waits for them, so many seconds at most.
+
+    None: it did not answer in time, or could not be asked. How runs in Drive stand does not wait for a host that is gone.
+    """
+    from controller.flows import runs
+
+    found: list[list[Row]] = []
+
+    def ask() -> None:
+        with suppress(HemmaError, OSError):
+            live = [run for run in runs.list_runs(settings["host"]) if run["is_live"]]
+            found.append([host_row(run, time.time()) for run in live])
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+
+    def answer(wait_s: float) -> list[Row] | None:
+        asking.join(wait_s)
+        return found[0] if found else None
+
+    return answer
 
 
 def as_dict(row: Row) -> dict[str, Any]:
@@ -190,10 +216,21 @@ def _findings(row: Row, checked: Sequence[dict[str, Any]], run: RunFolder) -> It
         }
     if row.state == "unknown":
         yield {"fact": row.alert, "do": "has the notebook been started? open it and press Run all"}
-    if row.state in ("failed", "unreadable") and row.alert:
+    if row.quarantined:
+        yield {
+            "fact": f"set aside: {row.quarantined} of {row.total} rows; quarantine.jsonl has each with its error",
+            "do": "mend the processor or the rows and issue again; or `resume: {quarantined: retry}` in the manifest",
+        }
+    is_torn = run.status_text is not None and bool(run.problem)
+    if is_torn:
+        yield {
+            "fact": f"{STATUS} is there and not whole: read in the middle of being written, or a write was dropped",
+            "do": "look again in a minute; if it stays so, Run all in its notebook writes it anew, no row is lost",
+        }
+    elif row.state in ("failed", "unreadable") and row.alert:
         yield {"fact": row.alert, "do": f"hemma colab logs {row.run}"}
     for each in checked:
-        if not each["content"]:
+        if not each["content"] and not (is_torn and each["path"] == STATUS):
             kind = (
                 "can be seen, its content cannot be read"
                 if each["metadata"]

@@ -47,7 +47,9 @@ def look(start: str, environ: Mapping[str, str], *, is_offline: bool = False) ->
 def _settings(start: str, files: Files) -> Iterator[Row]:
     config, project = files.sources.config_path, files.sources.pyproject_path
     there = (
-        f"{config} holds {len(files.user.hosts)} hosts" if os.path.exists(config) else "no config.toml; none is needed"
+        f"{config} holds {_counted(len(files.user.hosts), 'host')}"
+        if os.path.exists(config)
+        else "no config.toml; none is needed"
     )
     yield Row("settings", "yours", "ok", there)
     yield Row("settings", "project", "ok", project) if project else _without_project(start)
@@ -55,9 +57,13 @@ def _settings(start: str, files: Files) -> Iterator[Row]:
     if memory.problems:
         yield Row("settings", "personal memory", "warn", "; ".join(memory.problems), f"ls -l {personal.folder()}")
     elif memory.facts:
-        yield Row("settings", "personal memory", "ok", f"{len(memory.facts)} facts; hemma init --show")
+        yield Row("settings", "personal memory", "ok", f"{_counted(len(memory.facts), 'fact')}; hemma init --show")
     else:
         yield Row("settings", "personal memory", "warn", "nobody was asked yet what is usual", "hemma init --interview")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _without_project(start: str) -> Row:
@@ -82,7 +88,9 @@ def _here(start: str, environ: Mapping[str, str], files: Files) -> Iterator[Row]
         yield Row("project", "configs", "warn", f"{configs} is not there", "hemma init --interview")
     yield from _tried("hooks", "local", "hemma hooks status", lambda: [_hooks(start)])
     yield from _tried("memory", "only grows", "hemma memory check", lambda: [_memory(start, environ)])
+    yield from _tried("memory", "merging", "hemma memory init", lambda: _merging(start, environ))
     yield from _tried("drive", "place", "hemma drive check", lambda: [_drive(start, environ, files)])
+    yield from _sessions()
     yield from _tracker_key(environ)
 
 
@@ -110,7 +118,26 @@ def _memory(start: str, environ: Mapping[str, str]) -> Row:
     found = memory.of(start, environ)
     if not found.exists():
         return Row("memory", "only grows", "ok", "this project keeps none (hemma memory init)")
-    return Row("memory", "only grows", "ok", f"nothing was lost over {check(found)} steps")
+    steps = check(found)
+    return Row("memory", "only grows", "ok", f"nothing was lost over {_counted(steps, 'step')}")
+
+
+def _merging(start: str, environ: Mapping[str, str]) -> list[Row]:
+    """Whether this clone merges two branches' entries; git takes no driver over from the repository that was cloned."""
+    from controller.flows import memory
+
+    found = memory.of(start, environ)
+    if not found.exists() or memory.has_driver(found):
+        return []
+    return [Row("memory", "merging", "warn", "this clone's git does not merge the log by entries", "hemma memory init")]
+
+
+def _sessions() -> Iterator[Row]:
+    """Colab machines that nobody here waits for any more: each may still burn units."""
+    from controller.flows import colab_session
+
+    for left in colab_session.left_behind():
+        yield Row("colab", "session", "warn", left["fact"], left["do"])
 
 
 def _drive(start: str, environ: Mapping[str, str], files: Files) -> Row:

@@ -81,10 +81,7 @@ def hints(text: str, code: str = "", start: str | None = None, most: int = MOST_
     What is known of one platform comes by a code alone only where the personal memory says that the host is one of it.
     """
     try:
-        libraries = [runbook.load(runbook.SHIPPED, runbook.SHIPPED)]
-        folder, is_shipped = runbook.folder_for(start or os.getcwd())
-        if not is_shipped and os.path.realpath(folder) != os.path.realpath(runbook.SHIPPED):
-            libraries.insert(0, runbook.load(folder, folder))
+        libraries = runbook.layers(start or os.getcwd())
     except (HemmaError, OSError):
         return []
     files = [file for library in libraries for _, file in library.files()]
@@ -113,15 +110,16 @@ def propose(
     What is known already is named and not drafted again, unless the draft corrects it. The same failure proposed again
     counts up. Secrets are masked before anything is kept (S17-R11). Raises UsageError.
     """
-    library = runbook.load(os.getcwd())
+    entries = [entry for library in runbook.layers(os.getcwd()) for entry in library.entries()]
     diagnosis = classify(text[-MOST_LOG:], facts)
     secrets = secret_values(environ)
     evidence = tuple(redact(seen.line[:500], secrets).text for seen in diagnosis.evidence)
-    known = [match for match in matching("\n".join((text[-8_000:], *evidence)), library.entries()) if match.is_text]
+    known = [match for match in matching("\n".join((text[-8_000:], *evidence)), entries) if match.is_text]
     if draft.corrects is None and known and not (draft.symptom or draft.cause):
         return {"proposal": None, "known": [match.entry.as_dict() for match in known], "path": ""}
     if draft.corrects is not None:
-        _entry(library, draft.corrects)
+        if draft.corrects not in {entry.id for entry in entries}:
+            raise UsageError(f"no entry is called {draft.corrects!r}", remedy="hemma runbook list --gotchas")
     elif not evidence and not draft.symptom:
         raise UsageError("the log says nothing", remedy="--symptom TEXT, what one sees")
     made = _proposal(draft, diagnosis, evidence, today)
@@ -138,11 +136,16 @@ def completed(name: str, draft: Draft) -> Proposal:
     return _routed(_merged(old, _said(old, draft), again=False))
 
 
+def asked_for(proposal: Proposal) -> list[str]:
+    """The options of `approve` that say what the proposal lacks."""
+    return [f"--{'source URL' if name == 'sources' else name + ' TEXT'}" for name in proposal.missing]
+
+
 def patches(proposal: Proposal, today: dt.date, start: str | None = None) -> list[Patch]:
     """What approving would write. Raises NotReady when something is missing or the checks would find more than before."""
     missing = proposal.missing
     if missing:
-        asked = " ".join(f"--{'source URL' if name == 'sources' else name + ' TEXT'}" for name in missing)
+        asked = " ".join(asked_for(proposal))
         raise NotReady(
             f"{proposal.id} lacks: {', '.join(missing)}", remedy=f"hemma gotcha approve {proposal.id} {asked}"
         )
@@ -295,14 +298,15 @@ def _catalogue(proposal: Proposal, today: dt.date, top: str) -> list[Patch]:
 
 def _correction(proposal: Proposal, today: dt.date, top: str) -> list[Patch]:
     """The entry with what is new, what it said before and why, and a new stamp (S17-R05)."""
-    folder = os.path.join(top, runbook.FOLDER)
-    if not os.path.isdir(folder):
+    library = runbook.load(top)
+    places = [(path, entry) for path, file in library.files() for entry in file.gotchas]
+    found = next((place for place in places if place[1].id == proposal.corrects), None)
+    if library.is_shipped or found is None:
         raise NotReady(
             f"{proposal.corrects} came with Hemma and is not this repository's",
             remedy="offer it upstream: the proposal has what is needed",
         )
-    library = runbook.load(top)
-    path, old = _entry(library, str(proposal.corrects))
+    path, old = found
     changed = {name: getattr(proposal, name) for name in _FIELDS if getattr(proposal, name)}
     notes = [
         Correction.model_validate(
@@ -348,7 +352,7 @@ def _own_note(proposal: Proposal) -> Patch:
     lines += [
         "",
         *(f"    {line}" for line in proposal.evidence),
-        f"\nSeen {proposal.seen} times, since {proposal.created}.",
+        f"\nSeen {'once' if proposal.seen == 1 else f'{proposal.seen} times'}, since {proposal.created}.",
     ]
     return Patch(path, _text(path), "\n".join(lines) + "\n")
 
@@ -362,14 +366,6 @@ def _free_id(proposal: Proposal, top: str) -> str:
         else set()
     )
     return name if name not in taken else f"{name}-{proposal.id.rpartition('-')[2]}"
-
-
-def _entry(library: runbook.Library, name: str) -> tuple[str, Gotcha]:
-    for path, file in library.files():
-        for entry in file.gotchas:
-            if entry.id == name:
-                return path, entry
-    raise UsageError(f"no entry is called {name!r}", remedy="hemma runbook list --gotchas")
 
 
 def _text(path: str) -> str | None:

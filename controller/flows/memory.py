@@ -24,7 +24,7 @@ from lanes import memory_structure as structure
 from manifests.errors import HemmaError, NeedsPerson, UsageError
 from manifests.files import atomic_write, broken, parse_json
 from manifests.memory import ARCHIVE, CHANGES, CONCEPT, FILES, LOG, STRUCTURE, Concept, LogEntry
-from manifests.model import faults
+from manifests.model import faults, near_misses
 
 LOCK_TIMEOUT_S = 60.0
 DRIVER = "hemma-memory"
@@ -110,7 +110,14 @@ class Memory:
 
     def _object(self, name: str) -> dict[str, Any]:
         text = self.text(name, "")
-        return parse_json(text.encode(), self.path(name)) if text else {}
+        return self.mapping(name, text) if text else {}
+
+    def mapping(self, name: str, text: str) -> dict[str, Any]:
+        """The JSON object of a file of it. Raises HemmaError file-broken."""
+        try:
+            return parse_json(text.encode(), self.path(name))
+        except HemmaError as error:
+            raise _broken(error, self.path(name), text) from error
 
 
 def of(start: str, environ: Mapping[str, str]) -> Memory:
@@ -126,7 +133,21 @@ def parsed(text: str, name: str, known: decide.Log | None = None) -> decide.Log:
     try:
         return decide.parse(text, known)
     except decide.LogBroken as error:
-        raise broken(name, f"is no log: {error}") from error
+        raise _broken(broken(name, f"is no log: {error}"), name, text) from error
+
+
+def _broken(error: HemmaError, path: str, text: str) -> HemmaError:
+    """The error for a file of a memory, with a way to mend it: moved away, it would have forgotten everything."""
+    message, is_concept = error.message, os.path.basename(path) == CONCEPT
+    if any(line.startswith("<<<<<<< ") for line in text.splitlines()):
+        message = f"{path} holds the marks of a merge that git could not make"
+        remedy = f"hemma memory init && git checkout --merge -- {path}   (this clone's git merges by entries then)"
+        remedy = f"choose in {path}, then: hemma memory concept --set FIELD VALUE --approve" if is_concept else remedy
+    elif os.path.basename(path) == STRUCTURE:
+        remedy = "hemma memory structure --rebuild"
+    else:
+        remedy = f"git diff HEAD -- {path}   (mend what it shows: a memory that starts anew has forgotten)"
+    return HemmaError(message, remedy=remedy, code=error.code)
 
 
 # --- growing --------------------------------------------------------------------------------------------------------
@@ -160,6 +181,12 @@ def _with_driver(memory: Memory) -> list[str]:
     for key, value in (("name", "entries of both branches"), ("driver", DRIVER_COMMAND)):
         git(memory.root, "config", f"merge.{DRIVER}.{key}", value)
     return [".gitattributes"] if missing else []
+
+
+def has_driver(memory: Memory) -> bool:
+    """Whether this clone's git merges the log by entries: a clone made by others has the attributes, not the driver."""
+    words = ["git", "-C", memory.root, "config", "--get", f"merge.{DRIVER}.driver"]
+    return subprocess.run(words, capture_output=True, check=False).returncode == 0
 
 
 def append(memory: Memory, entries: Iterable[Entry]) -> int:
@@ -232,11 +259,16 @@ def set_concept(memory: Memory, field: str, value: object, *, approved_by: str |
             )
         after = {**before, field: value}
         try:
-            Concept.model_validate(after)
+            meant = dict(near_misses(Concept.model_validate(after))).get(field)
         except ValidationError as error:
             raise UsageError(
                 "; ".join(f"{key}: {rule}" for key, rule in faults(error)), remedy="hemma memory concept"
             ) from error
+        if meant is not None and field not in before:
+            raise UsageError(
+                f"the concept has no {field!r}; did you mean {meant!r}?",
+                remedy=f"hemma memory concept --set {meant} ...",
+            )
         entry = entry_of(f"set the concept's {field}", f"concept: {field}", status="success")
         entry["files_touched"] = [os.path.join(memory.folder, CONCEPT)]
         entry["concept"] = {"field": field, "from": old, "to": value, "approved_by": approved_by}
@@ -249,8 +281,11 @@ def merge(base: str, ours: str, theirs: str) -> None:
     """git's merge driver: write the log, or the structure, of both branches over `ours`. Raises HemmaError file-broken."""
     texts: list[str] = []
     for path in (base, ours, theirs):
-        with open(path, encoding="utf-8") as file:
-            texts.append(file.read())
+        try:
+            with open(path, encoding="utf-8") as file:
+                texts.append(file.read())
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path} cannot be read: {error}", remedy="git calls this itself, in a merge") from error
     if _is_structure(texts[1]):
         versions = [parse_json(text.encode(), ours) if text else {} for text in texts]
         merged = dumped(structure.merged_branches(*versions))

@@ -10,8 +10,7 @@ from typing import Any, Self
 from controller.flows.memory import Memory, git, parsed
 from lanes import memory as decide
 from lanes import memory_structure as structure
-from manifests.errors import HemmaError
-from manifests.files import parse_json
+from manifests.errors import HemmaError, UsageError
 from manifests.memory import ARCHIVE, CHANGES, CONCEPT, FILES, LOG, STRUCTURE
 
 Entry = dict[str, Any]
@@ -25,10 +24,11 @@ class MemoryShrank(HemmaError):
     code = "memory-shrank"
 
     def __init__(self, findings: Sequence[str]) -> None:
-        super().__init__(
-            f"{len(findings)} things were lost: {findings[0]}",
-            remedy="hemma memory check --json lists them; `git show COMMIT:FILE` has what stood there",
-        )
+        count = "1 thing was" if len(findings) == 1 else f"{len(findings)} things were"
+        remedy = "hemma memory check --json lists them; `git show COMMIT:FILE` has what stood there"
+        if all(decide.UNAPPROVED in each for each in findings):
+            remedy = "hemma memory concept --set FIELD VALUE --approve   (a person's decision; of what stands, too)"
+        super().__init__(f"{count} lost: {findings[0]}", remedy=remedy)
         self.findings = list(findings)
 
     def as_dict(self) -> dict[str, Any]:
@@ -47,17 +47,18 @@ def check(memory: Memory, *, since: str | None = None, is_staged: bool = False) 
     steps = 0
     with _Blobs(memory.root) as blobs:
         versions = _Versions(memory, blobs)
+        approved = versions.at("").entries if is_staged else [*memory.log(ARCHIVE).entries, *memory.log().entries]
         for child, parents in _commits(memory, since):
             for parent in parents:
                 steps += 1
-                of_commit = _compared(versions.at(parent), versions.at(child))
+                of_commit = _compared(versions.at(parent), versions.at(child), approved)
                 findings += [f"{child[:10]}: {each}" for each in of_commit]
         if _has_head(memory.root):
             steps += 1
             head = versions.at("HEAD")
             now = versions.at("") if is_staged else versions.here(head)
             place = "staged" if is_staged else "not committed yet"
-            lost = [*_compared(head, now), *_not_projected(now)]
+            lost = [*_compared(head, now, approved), *_not_projected(now)]
             findings += [f"{place}: {each}" for each in lost]
     if findings:
         raise MemoryShrank(findings)
@@ -79,12 +80,13 @@ class _Version:
         return [*self.logs[ARCHIVE].entries, *self.logs[LOG].entries]
 
 
-def _compared(before: _Version, after: _Version) -> list[str]:
+def _compared(before: _Version, after: _Version, approved: Sequence[Entry]) -> list[str]:
+    """What `after` lost. `approved`: entries of now, for a person may approve what stands after it was committed."""
     if not before.is_there:
         return []
     lost = _lost_entries(before, after)
     if before.concept != after.concept:
-        lost += decide.changed_concept(before.concept, after.concept, after.entries)
+        lost += decide.changed_concept(before.concept, after.concept, [*after.entries, *approved])
     if after.logs[CHANGES] is not before.logs[CHANGES]:
         lost += decide.lost_entries(before.logs[CHANGES].entries, after.logs[CHANGES].entries)
     if before.modules is not after.modules:
@@ -154,7 +156,7 @@ class _Versions:
         return self._last[name]
 
     def _mapping(self, name: str, text: str) -> dict[str, Any]:
-        return parse_json(text.encode(), self._memory.path(name)) if text else {}
+        return self._memory.mapping(name, text) if text else {}
 
     def _modules(self, name: str, text: str) -> list[dict[str, Any]]:
         return list(self._mapping(name, text).get("modules", []))
@@ -172,6 +174,8 @@ def _commits(memory: Memory, since: str | None) -> Iterable[tuple[str, list[str]
         return
     asked = f"{since}..HEAD" if since else "HEAD"
     places = [f"{memory.folder}/{name}" for name in FILES]
+    if since and not _has(memory.root, since):
+        raise UsageError(f"git knows no revision {since!r}", remedy="hemma memory check --since origin/main")
     told = git(memory.root, "rev-list", "--reverse", "--full-history", "--parents", asked, "--", *places)
     for line in told.splitlines():
         child, *parents = line.split()
@@ -179,8 +183,12 @@ def _commits(memory: Memory, since: str | None) -> Iterable[tuple[str, list[str]
 
 
 def _has_head(root: str) -> bool:
-    done = subprocess.run(["git", "-C", root, "rev-parse", "-q", "--verify", "HEAD"], capture_output=True, check=False)
-    return done.returncode == 0
+    return _has(root, "HEAD")
+
+
+def _has(root: str, revision: str) -> bool:
+    words = ["git", "-C", root, "rev-parse", "-q", "--verify", "--end-of-options", f"{revision}^{{commit}}"]
+    return subprocess.run(words, capture_output=True, check=False).returncode == 0
 
 
 class _Blobs:

@@ -6,7 +6,7 @@ import ast
 import datetime as dt
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,8 @@ def progress(memory: Memory, request: verify.Request, stored: str | None = None)
     modules = structure.merged(standing, structure.judged(found, standing, now, before), today().isoformat())
     counts, unmeasured = structure.progress(modules)
     if unmeasured:
-        raise Unmeasured(f"nobody measured whether {len(unmeasured)} modules are complete, {unmeasured[0]} the first")
+        more = f" and {len(unmeasured) - 1} more" if unmeasured[1:] else ""
+        raise Unmeasured(f"whether {unmeasured[0]}{more} can be called complete was never measured")
     total = sum(counts.values())
     return {**counts, "modules": total, "percent": round(100 * counts["complete"] / total, 1) if total else None}
 
@@ -91,7 +92,9 @@ def _looked(
 ) -> tuple[list[Module], VerifyReport, VerifyReport | None]:
     """What the code has, what verify says now, and what it said."""
     before = VerifyReport.read(os.path.abspath(stored)) if stored is not None else None
-    return modules_of(Path(memory.root)), verify.verify(request), before
+    looked = verify.look(request)
+    names = {source.path: source.name for source in looked.program.modules.values()}
+    return modules_of(Path(memory.root), names), looked.report, before
 
 
 def _written(memory: Memory, by: str, step: Step) -> dict[str, Any]:
@@ -126,10 +129,17 @@ def _whole(memory: Memory, standing: Sequence[Module]) -> list[Module]:
 # --- what the code has ----------------------------------------------------------------------------------------------
 
 
-def modules_of(root: Path) -> list[Module]:
-    """Every tracked Python file of the clone at `root`, by name (S2-R14). One that cannot be parsed is there, and says so."""
-    changed = _changed_at(root)
-    return [_module(root, path, changed.get(path, "")) for path in _tracked(root)]
+def modules_of(root: Path, names: Mapping[str, str] | None = None) -> list[Module]:
+    """Every tracked Python file of the clone at `root` (S2-R14). One that cannot be parsed is there, and says so.
+
+    `names`: what imports call a file, by path, as verify knows it (a `src/` is in no name); else its path says it.
+    """
+    changed, known = _changed_at(root), names or {}
+    return [_module(root, path, known.get(path) or _name(path), changed.get(path, "")) for path in _tracked(root)]
+
+
+def _name(path: str) -> str:
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
 def _tracked(root: Path) -> list[str]:
@@ -156,8 +166,7 @@ def _changed_at(root: Path) -> dict[str, str]:
     return found
 
 
-def _module(root: Path, path: str, changed: str) -> dict[str, Any]:
-    name = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+def _module(root: Path, path: str, name: str, changed: str) -> dict[str, Any]:
     try:
         tree = ast.parse((root / path).read_bytes())
     except (SyntaxError, ValueError) as error:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 import subprocess
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from controller.flows import work_tree
 from lanes.notebook_format import DEFAULT_POLICY, NotebookPolicy
 from lanes.notebook_merge import Conflict, merge
-from lanes.notebook_rules import Finding, check_thin
+from lanes.notebook_rules import Finding, check_thin, stale_source
 from lanes.notebooks import NotebookDiff, compare, strip
-from manifests.errors import UsageError
+from lanes.slice_sealed import FIRST
+from manifests.errors import NotARepository, UsageError
 from manifests.files import atomic_write
 
 # How a file that is not there compares: as a notebook without cells.
@@ -76,8 +79,27 @@ def diff(both: Sides, policy: NotebookPolicy = DEFAULT_POLICY) -> NotebookDiff:
 
 
 def check(specs: Sequence[str]) -> dict[str, list[Finding]]:
-    """For each notebook what does not belong into a thin one. Raises UsageError when one cannot be read."""
-    return {spec: check_thin(load(spec)) for spec in specs}
+    """For each notebook what does not belong into a thin one, and sealed source that is stale. Raises UsageError: unreadable."""
+    return {spec: [*check_thin(text), *_stale(spec, text)] for spec, text in zip(specs, map(load, specs), strict=True)}
+
+
+def _stale(spec: str, text: bytes) -> list[Finding]:
+    """Source that a notebook of the work tree carries and that the repository around it has otherwise by now."""
+    if FIRST.encode("ascii") not in text or not os.path.exists(spec):
+        return []
+    try:
+        top = work_tree.top(os.path.dirname(os.path.abspath(spec)))
+    except NotARepository:
+        return []  # nothing to compare with
+
+    def present(path: str) -> str | None:
+        try:
+            with open(os.path.join(top, *path.split("/")), "rb") as file:
+                return hashlib.sha256(file.read()).hexdigest()
+        except OSError:
+            return None
+
+    return stale_source(text, present)
 
 
 def merge_files(

@@ -37,7 +37,7 @@ def from_slice(folder: str, flavour: Flavour) -> bytes:
     sources: dict[str, bytes] = {}
     if flavour == "sealed":
         with open(os.path.join(folder, SOURCE_ZIP), "rb") as file, zipfile.ZipFile(io.BytesIO(file.read())) as archive:
-            sources = {name: archive.read(name) for name in archive.namelist()}
+            sources = {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
     return proven(notebook(plan_of(slices.read(folder).as_dict(), task, sources), flavour), str(index["name"]))
 
 

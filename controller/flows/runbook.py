@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import os
 import re
-from collections.abc import Iterable, Iterator
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,6 +90,18 @@ def load(start: str, folder: str | None = None) -> Library:
     return Library(chosen, is_shipped, texts, frozenset(others | _around(chosen, texts)))
 
 
+def layers(start: str, folder: str | None = None) -> list[Library]:
+    """Where pages and entries are looked for: `folder` alone, or the repository's own runbooks and, beneath them, ours.
+
+    A repository's first entry must not hide what comes with Hemma. Raises NoRunbook.
+    """
+    first = load(start, folder)
+    if folder is not None or first.is_shipped or os.path.realpath(first.folder) == os.path.realpath(SHIPPED):
+        return [first]
+    ours = load(start, SHIPPED)
+    return [first, Library(ours.folder, True, ours.texts, ours.others)]
+
+
 def findings(library: Library, today: dt.date, limits: Limits) -> list[Finding]:
     """What does not hold in a library on that day."""
     return check(library.texts, library.others, today, limits)
@@ -105,48 +118,85 @@ def next_check(library: Library, limits: Limits) -> dt.date | None:
     return min((due(stamp, limits, money=money) for stamp, money in stamps), default=None)
 
 
-def listing(library: Library) -> dict[str, Any]:
-    """Pages and entries, as `hemma runbook list --json` gives them."""
+def listing(libraries: Sequence[Library]) -> dict[str, Any]:
+    """Pages and entries, as `hemma runbook list --json` gives them; of two by one name the first library's."""
+    pages = [
+        {"name": _name(page.path), "title": page.title, "kind": _kind(page.path), "date": _date(page), "shipped": ours}
+        for library, ours in _each(libraries)
+        for page in library.pages()
+    ]
+    gotchas = [
+        {"id": e.id, "symptom": e.symptom, "scope": f.scope, "platform": f.platform, "path": path, "shipped": ours}
+        for library, ours in _each(libraries)
+        for path, f in library.files()
+        for e in f.gotchas
+    ]
     return {
-        "folder": library.folder,
-        "shipped": library.is_shipped,
-        "pages": [
-            {"name": _name(page.path), "title": page.title, "kind": _kind(page.path), "date": _date(page)}
-            for page in library.pages()
-        ],
-        "gotchas": [
-            {"id": entry.id, "symptom": entry.symptom, "scope": file.scope, "platform": file.platform, "path": path}
-            for path, file in library.files()
-            for entry in file.gotchas
-        ],
+        "folder": libraries[0].folder,
+        "shipped": libraries[0].is_shipped,
+        "pages": _first_of_each(pages, "name"),
+        "gotchas": _first_of_each(gotchas, "id"),
     }
 
 
-def show(library: Library, name: str) -> dict[str, Any]:
-    """A page by its name (`host/setup`, or `setup` where it is the only one), or an entry by its id. Raises NoRunbook."""
+def _first_of_each(rows: Sequence[dict[str, Any]], key: str) -> list[dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        found.setdefault(row[key], row)
+    return list(found.values())
+
+
+def _each(libraries: Sequence[Library]) -> list[tuple[Library, bool]]:
+    return [(library, library.is_shipped) for library in libraries]
+
+
+def show(libraries: Sequence[Library], name: str) -> dict[str, Any]:
+    """A page by its name (`host/setup`, or `setup` where it is the only one), or an entry by its id. Raises NoRunbook.
+
+    The first library that has it shows it.
+    """
+    for library in libraries:
+        found = _entry_in(library, name) or _page_in(library, name)
+        if found is not None:
+            return found
+    raise NoRunbook(
+        f"no page and no entry is called {name!r}", remedy=f"hemma runbook search {shlex.quote(name)}   or: list"
+    )
+
+
+def _entry_in(library: Library, name: str) -> dict[str, Any] | None:
     for path, file in library.files():
         for entry in file.gotchas:
             if entry.id == name:
                 return {"kind": "gotcha", "path": path, "scope": file.scope, **entry.as_dict()}
+    return None
+
+
+def _page_in(library: Library, name: str) -> dict[str, Any] | None:
     wanted = name.removeprefix(f"{FOLDER}/").removesuffix(".md")
     pages = library.pages()
     fitting = [page for page in pages if _name(page.path) == wanted] or [
         page for page in pages if _name(page.path).endswith(f"/{wanted}")
     ]
-    if len(fitting) != 1:
-        said = f"several pages are called {name!r}" if fitting else f"no page and no entry is called {name!r}"
+    if not fitting:
+        return None
+    if len(fitting) > 1:
         near = ", ".join(_name(page.path) for page in fitting)
-        raise NoRunbook(said, remedy=f"one of: {near}" if near else f"hemma runbook search {wanted!r}")
+        raise NoRunbook(f"several pages are called {name!r}", remedy=f"one of: {near}")
     page = fitting[0]
     body = "\n".join(page.text.splitlines()[max(0, page.body_line - 1) :]).strip()
     facts = {key: value for key, value in (page.matter or {}).items() if isinstance(value, list)}
     return {"kind": _kind(page.path), "path": page.path, "title": page.title, "text": body, "facts": facts}
 
 
-def search(library: Library, query: str, most: int = 20) -> list[Hit]:
+def search(libraries: Sequence[Library], query: str, most: int = 20) -> list[Hit]:
     """The places where every word of `query` occurs, entries and titles first."""
     words = [word for word in query.lower().split() if word]
-    found = [*_in_entries(library, words), *_in_pages(library, words)] if words else []
+    found: list[Hit] = []
+    for library in libraries if words else ():
+        taken = {hit.name for hit in found}
+        hits = (*_in_entries(library, words), *_in_pages(library, words))
+        found += [hit for hit in hits if hit.name not in taken]
     return sorted(found, key=lambda hit: (-hit.score, hit.path, hit.line))[:most]
 
 

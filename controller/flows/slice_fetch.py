@@ -34,7 +34,7 @@ def here(folder: str, settings: dict[str, Any]) -> str:
         with open(os.path.join(staged, ".tar"), "w+b") as archive:
             _copy(settings, parent or ".", name, archive)
             archive.seek(0)
-            _unpack(archive, staged, name)
+            unpack(archive, staged, name, what="a slice")
         os.rename(os.path.join(staged, name), kept)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
@@ -58,14 +58,17 @@ def _copy(settings: dict[str, Any], parent: str, name: str, archive: IO[bytes]) 
         )
 
 
-def _unpack(archive: IO[bytes], into: str, name: str) -> None:
-    """Plain files below `name` only: what else an archive may hold is no part of a slice."""
+def unpack(archive: IO[bytes], into: str, name: str, *, what: str) -> None:
+    """Plain files below `name` only: whatever else an archive from another machine holds is no part of `what`.
+
+    Raises HemmaError `slice-broken`.
+    """
     with tarfile.open(fileobj=archive) as packed:
         for member in packed:
             parts = member.name.split("/")
             if parts[0] != name or ".." in parts or not (member.isfile() or member.isdir()):
                 raise HemmaError(
-                    f"{member.name} is no part of a slice", remedy="hemma slice verify", code="slice-broken"
+                    f"{member.name} is no part of {what}", remedy="hemma slice verify SLICE", code="slice-broken"
                 )
             target = os.path.join(into, *parts)
             if member.isdir():

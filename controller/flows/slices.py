@@ -21,6 +21,7 @@ from training.rows import bundle
 
 Event = dict[str, Any]
 _MODULE = "rows.issue"
+_NO_PROGRAM = (126, 127)
 
 
 def request_of(manifest: SliceManifest, name: str, **options: Any) -> Event:
@@ -41,6 +42,12 @@ def manifest_on_host(settings: dict[str, Any], path: str) -> tuple[SliceManifest
 def issue_on_host(settings: dict[str, Any], request: Event, on_event: Callable[[Event], None]) -> Event:
     """Issue a slice in the host's clone; returns state, folder, index, warnings and run_id. Raises the host's refusal."""
     answer = host_tools.call(settings, _MODULE, request, on_event)
+    if answer.exit_code in _NO_PROGRAM and not answer.last:
+        raise HemmaError(
+            f"{request['job']['python']} is not on the host, or cannot be run",
+            remedy=f"name one that has pydantic and pyyaml: `python:` in {request['manifest']}",
+            code="slice-failed",
+        )
     if answer.exit_code or not answer.last or answer.last["kind"] != "slice":
         raise answer.failed("slice-failed")
     return {**answer.last["data"], "run_id": answer.run_id}
@@ -124,7 +131,10 @@ def _last_event(printed: bytes, on_event: Callable[[Event], None]) -> Event | No
 def read(folder: str) -> SliceIndex:
     """slice.json of the slice in `folder`, its digest proven. Raises HemmaError: slice-broken, file-missing."""
     if not os.path.exists(os.path.join(folder, SLICE_JSON)):
-        raise UsageError(f"{folder} is no slice: it has no {SLICE_JSON}", remedy="hemma slice issue MANIFEST")
+        raise UsageError(
+            f"{folder} is no slice: it has no {SLICE_JSON}",
+            remedy="hemma slice issue MANIFEST   (one that lies on the host: hemma colab dispatch brings it from there)",
+        )
     bundle.read_index(folder)
     return SliceIndex.read(os.path.join(folder, SLICE_JSON))
 

@@ -22,11 +22,12 @@ _STATE_STYLES = {
 def show_rows(rows: Sequence[Row]) -> None:
     """The table, and what could not be read with its reason."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("RUN", "STATE", "DONE", "RATE", "LEFT", "SIGN", "STEP", "LAST TROUBLE"):
+    for column in ("RUN", "WHERE", "STATE", "DONE", "RATE", "LEFT", "SIGN", "STEP", "LAST TROUBLE"):
         table.add_column(column, no_wrap=column != "LAST TROUBLE", overflow="ellipsis")
     for row in rows:
         table.add_row(*cells(row))
-    console.show_table(table)
+    if rows:
+        console.show_table(table)
     for row in rows:
         for each in row.unread[:3]:
             console.line(console.err(), "warn", f"{row.run}: {each.path} cannot be read: {each.why}")
@@ -42,6 +43,7 @@ def cells(row: Row) -> list[Any]:
     rate = "" if row.rate_per_s is None else f"{_rate(row.rate_per_s)}/s"
     return [
         console.plain(row.run),
+        row.where,
         console.plain(row.state, _STATE_STYLES.get(row.state, "")),
         done,
         rate,

@@ -59,7 +59,8 @@ def github(report: VerifyReport) -> str:
         )
         lines.append(f"::{level} {where}::{_message(text)}")
     counts = report.counts
-    lines.append(f"{counts['wired']} of {counts['modules']} modules wired, {counts['failing']} findings fail the check")
+    failing = f"{counts['failing']} {'finding fails' if counts['failing'] == 1 else 'findings fail'} the check"
+    lines.append(f"{counts['wired']} of {counts['modules']} modules wired, {failing}")
     return "\n".join(lines) + "\n"
 
 

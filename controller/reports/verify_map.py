@@ -63,7 +63,7 @@ def drawing(report: VerifyReport, *, standalone: bool = False) -> Markup:
     width = max((box.x for box in boxes.values()), default=0) + _WIDTH + _EDGE
     height = max((box.y for box in boxes.values()), default=0) + _HEIGHT + _EDGE
     lines = [_line(boxes[a], boxes[b]) for a, b in sorted(edges)]
-    label = f"Map of {report.root}: {len(report.modules)} modules in {len(boxes)} packages"
+    label = f"Map of {report.root}: {len(report.modules)} modules in {len(boxes)} boxes"
     return tag(
         "svg",
         Markup(f"<style>{_STYLE}</style>"),

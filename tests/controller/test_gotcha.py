@@ -370,6 +370,25 @@ def test_a_shipped_entry_is_not_rewritten_where_it_lies(own: Path) -> None:
     with pytest.raises(HemmaError, match="came with Hemma"):
         run("approve", made["id"], "--yes")
     assert tree(Path(runbook.SHIPPED)) == before
+    # Nor where the repository has learned something of its own.
+    other = proposed("--log", "log", *WHOLE)
+    assert run("approve", other["id"], "--yes")[0] == 0
+    with pytest.raises(HemmaError, match="came with Hemma"):
+        run("approve", made["id"], "--yes")
+    assert tree(Path(runbook.SHIPPED)) == before
+
+
+def test_what_comes_with_hemma_is_still_known_after_the_first_entry_of_ones_own(own: Path) -> None:
+    assert run("approve", proposed("--log", "log", *WHOLE)["id"], "--yes")[0] == 0
+    (own / "log").write_text("RuntimeError: 3.00 GiB is reserved by PyTorch but unallocated.\n")
+    known = json.loads(run("propose", "--log", "log", "--json")[1])["known"]
+    assert [each["id"] for each in known] == ["memory-in-fragments"]
+
+
+def test_the_next_command_asks_for_what_is_lacking(own: Path) -> None:
+    (own / "log").write_text("the frobnicator is out of phase\n")
+    said = run("propose", "--log", "log")[1].splitlines()[-1]
+    assert re.fullmatch(r"do +hemma gotcha approve \S+ --fix TEXT", said)
 
 
 # --- the queue -----------------------------------------------------------------------------------------------------

@@ -99,8 +99,32 @@ def test_a_repository_without_runbooks_gets_those_that_are_shipped(
 def test_a_repository_has_its_own(own: Path) -> None:
     found = json.loads(run("list", "--json")[1])
     assert (found["shipped"], found["folder"]) == (False, str(own))
-    assert [page["name"] for page in found["pages"]] == ["README", "host/mine"]
-    assert run("check", "--today", "2026-11-21")[0] == 0
+    assert [page["name"] for page in found["pages"] if not page["shipped"]] == ["README", "host/mine"]
+    assert run("check", "--today", "2026-11-21") == (0, "ok       2 files hold\n")
+
+
+@pytest.mark.req("S17-R04", "S17-R13")
+def test_a_repositorys_own_stands_before_what_comes_with_hemma_and_hides_none_of_it(own: Path) -> None:
+    (own / "gotchas").mkdir()
+    (own / "gotchas/learned.yaml").write_text(
+        "title: Learned here\nscope: universal\ngotchas:\n  - id: pad-is-eos\n    symptom: ours\n    cause: c\n"
+        "    fix: f\n    sources: [https://example.org/x]\n    verified: 2026-11\n    basis: reproduced\n"
+    )
+    (own / "host/setup.md").write_text(PAGE)
+    found = json.loads(run("list", "--json")[1])
+    names = [page["name"] for page in found["pages"]]
+    assert names[:3] == ["README", "host/mine", "host/setup"]
+    assert (names.count("README"), names.count("host/setup"), "profiles/slurm" in names) == (1, 1, True)
+    ours = {entry["id"]: entry["shipped"] for entry in found["gotchas"]}
+    assert (ours["pad-is-eos"], ours["memory-in-fragments"]) == (False, True)
+    assert run("show", "setup")[1].startswith("# Mine\n")
+    assert run("show", "slurm")[1].startswith("# A Slurm cluster\n")
+    assert json.loads(run("show", "pad-is-eos", "--json")[1])["symptom"] == "ours"
+    assert json.loads(run("show", "memory-in-fragments", "--json")[1])["sources"]
+    assert json.loads(run("search", "bus", "error", "--json")[1])[0]["name"] == "shared-memory-too-small"
+    # --folder names that folder alone, and what is checked is the repository's.
+    assert [page["name"] for page in json.loads(run("list", "-C", "runbooks", "--json")[1])["pages"]] == names[:3]
+    assert json.loads(run("check", "--json")[1])["folder"] == str(own)
 
 
 def test_a_page_is_shown_by_its_path_or_its_name(own: Path) -> None:
@@ -139,7 +163,7 @@ def test_an_entry_is_shown_by_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_search_finds_a_section_with_its_line_and_an_entry_first(
     own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (hit,) = json.loads(run("search", "FROBNICATOR", "twice", "--json")[1])
+    hit = json.loads(run("search", "FROBNICATOR", "twice", "--json")[1])[0]
     assert (hit["path"], hit["section"], hit["says"]) == ("host/mine.md", "Frobnicate", "frobnicator twice.")
     assert PAGE.splitlines()[hit["line"] - 1] == hit["says"]
     assert run("search", "no-such-word-anywhere")[0] == 1

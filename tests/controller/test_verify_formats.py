@@ -13,8 +13,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from controller.reports import verify_formats, verify_map
-from manifests.verify import Finding, ModuleRow, StatusWords, VerifyReport
+from controller.reports import verify_formats, verify_map, verify_table
+from manifests.verify import EntryRow, Finding, ModuleRow, StatusWords, VerifyReport
 from tests.verify_trees import TREES
 
 HOSTILE = "a<b>&\"'%::\n\x1b[31m\ud800é,line=9"
@@ -83,6 +83,22 @@ def test_a_large_map_stays_readable() -> None:
     assert len(drawn.findall(".//{http://www.w3.org/2000/svg}rect")) == 60
 
 
+@pytest.mark.parametrize(("count", "said"), [(0, "0 of 1 module wired"), (1, "0 of 2 modules wired")])
+def test_one_is_one_and_two_are_two(count: int, said: str) -> None:
+    one = report()
+    counts = {**one.counts, "modules": count + 1, "wired": 0}
+    point = EntryRow(module="b", part="", told_by="x")
+    summary = verify_table.summary(one.model_copy(update={"counts": counts, "entries": (point,) * (count + 1)}))
+    assert summary.startswith(said)
+    assert summary.endswith("; 1 entry point" if count == 0 else "; 2 entry points")
+    failing = one.model_copy(update={"counts": {**one.counts, "failing": count + 1}})
+    assert verify_formats.github(failing).endswith(
+        "1 finding fails the check\n" if count == 0 else "2 findings fail the check\n"
+    )
+    nothing = one.model_copy(update={"counts": {**one.counts, "modules": 0}, "since": "main"})
+    assert verify_table.summary(nothing) == "no module changed since main"
+
+
 # --- the command line ------------------------------------------------------------------------------------------------
 
 COMMAND = "import sys; from controller.cli import app; app.MODULES.setdefault('verify', ('verify',)); sys.exit(app.main(sys.argv[1:]))"
@@ -110,6 +126,11 @@ def test_the_verb_ends_as_the_report_says(tmp_path: Path) -> None:
     assert table.returncode == 1
     assert b"NOT WIRED  app.idle" in table.stdout
     assert b"3 of 11 modules wired, 8 not wired" in table.stdout
+    # What mends it stands there too: once for each kind of fault.
+    assert table.stdout.count(b"\ndo ") == 1
+    assert b'[tool.hemma.verify] optional = ["app.' in table.stdout
+    (tmp_path / "empty").mkdir()
+    assert hemma(tmp_path / "empty").stdout == b"warn     there is no Python module here\n"
     good = next(tree for tree in TREES if tree.name == "layouts")
     assert good.statuses["agent.unsent"] == "NOT WIRED"
     gone = {"space/app/twice.py", "agent/unsent.py", "bench/parts/dial.py", "src/space/other/unused.py"}
@@ -122,6 +143,9 @@ def test_a_report_goes_into_a_file_and_a_wrong_request_is_refused(tmp_path: Path
     told = hemma(folder, "--format", "html", "--out", str(tmp_path / "page.html"))
     assert (told.returncode, told.stdout) == (1, b"")
     assert b"NOT WIRED" in (tmp_path / "page.html").read_bytes()
+    nowhere = hemma(tmp_path / "rpeo")
+    assert (nowhere.returncode, nowhere.stdout) == (2, b"")
+    assert b"rpeo is no folder" in nowhere.stderr
     for words in (["--format", "pdf"], ["--out", "x"], ["--tested", "x"], ["--active", "gone"], ["--since", "HEAD"]):
         refused = hemma(folder, *words)
         assert refused.returncode == 2, words

@@ -132,7 +132,7 @@ def test_the_defaults_are_those_of_the_models() -> None:
 
 
 def test_every_variable_of_ours_is_explained() -> None:
-    rooms = ("hemma", "controller", "remote", "lanes", "manifests")
+    rooms = ("hemma", "controller", "remote", "lanes", "manifests", "training")
     sources = (path.read_text("utf-8") for room in rooms for path in (REPOSITORY / room).rglob("*.py"))
     in_code = {name for text in sources for name in re.findall(r"\bHEMMA_[A-Z_]*[A-Z]\b", text)}
     assert {word for word in words(section("Settings")) if word.startswith("HEMMA_")} == in_code

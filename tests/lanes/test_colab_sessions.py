@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lanes import colab_sessions as lane
+from lanes import colab_upload
 from lanes.colab_sessions import Session
 from lanes.verdict import Verdict
 
@@ -41,6 +42,16 @@ def test_strays_are_ours_and_alone() -> None:
     assert lane.strays([alive], live) == []
     assert "remembers" in lane.strays([], live)[0].why
     assert lane.strays([dead], []) == []
+    forgotten = {"name": "hemma-9", "endpoint": "m-s-def", "is_alive": False}
+    (stray,) = lane.strays([forgotten, alive], live)
+    assert (stray.name, lane.BY_HAND in stray.do) == ("hemma-9", True)
+    assert lane.found(live, "hemma-9", "m-s-def") == Session("?", "m-s-def", "CPU")
+    assert lane.found(live, "hemma-9", None) is None
+
+
+def test_a_newer_line_of_the_list_is_read_too() -> None:
+    line = "[hemma-1] gpu-t4-s-abc | Hardware: T4 | Shape: Standard | Variant: GPU\n"
+    assert lane.parse_sessions(line) == [Session("hemma-1", "gpu-t4-s-abc", "T4")]
 
 
 def test_errors_of_cells_are_found_and_a_lost_session_is_known() -> None:
@@ -50,3 +61,26 @@ def test_errors_of_cells_are_found_and_a_lost_session_is_known() -> None:
     assert lane.is_lost("x\n[colab] Session 'a' appears to be lost (404/401). Cleaning up.")
     assert lane.is_lost("[colab] Session 'a' not found.")
     assert not lane.is_lost("[colab] Session READY.")
+
+
+def test_a_mount_is_believed_only_when_it_says_so() -> None:
+    assert lane.is_mounted("[colab] Mounting Google Drive to '/content/drive' on a...\nMounted at /content/drive\n")
+    assert lane.is_mounted("Drive already mounted at /content/drive; to attempt to forcibly remount, call ...")
+    assert not lane.is_mounted("[colab] Mounting Google Drive to '/content/drive' on a...\nValueError: mount failed\n")
+    asked = "\n[colab] REQUIRED: Google Drive Authorization needed.\nPlease visit:\n\nhttps://a.example/x?y=1\n\nPress Enter"
+    assert lane.consent_link(asked) == "https://a.example/x?y=1"
+    assert lane.consent_link("Mounted at /content/drive, see https://a.example") is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "Traceback ...\nMemoryError", "hemma-says: {", "hemma-says: []", 'hemma-says: {"error": "full"}']
+)
+def test_a_program_that_did_not_end_well_is_an_error(text: str) -> None:
+    assert colab_upload.answer(text)["error"]
+
+
+@pytest.mark.parametrize("parts", [None, "x", ["/etc/passwd"], ["/content/hemma-out-00001"], [1]])
+def test_the_machine_does_not_choose_what_is_fetched_from_it(parts: object) -> None:
+    assert list(colab_upload.parts_of({"parts": parts})) == []
+    ours = ["/content/hemma-out-00000", "/content/hemma-out-00001"]
+    assert colab_upload.parts_of({"parts": ours}) == ours

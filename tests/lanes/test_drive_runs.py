@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lanes.drive_paths import distinct, safe_name
-from lanes.drive_runs import DRIVE_DELAY_S, File, Row, Unread, chosen, judge, log_files, reading_order
+from lanes.drive_runs import DRIVE_DELAY_S, File, Row, Unread, chosen, host_row, judge, log_files, reading_order
 
 NOW = 1_800_000_000.0
 
@@ -85,7 +85,9 @@ def test_a_row_says_how_far_it_is() -> None:
         ({"heartbeat_at": None}, "silent"),
         ({"state": "stopped", "heartbeat_at": moment(9e6)}, "stopped"),
         ({"state": "finished", "exit_code": 0, "heartbeat_at": moment(9e6)}, "finished"),
-        ({"state": "finished", "exit_code": 3}, "failed"),
+        ({"state": "finished", "exit_code": 3}, "finished"),  # all but the rows that were set aside
+        ({"state": "finished", "exit_code": 1}, "failed"),
+        ({"state": "finished", "exit_code": 3, "kind": "command"}, "failed"),
         ({"state": None}, "unknown"),
     ],
 )
@@ -99,6 +101,16 @@ def test_the_last_trouble_is_shown() -> None:
     assert (
         judge("r", "i", [], status(state="failed", reason="the slice is damaged"), NOW).alert == "the slice is damaged"
     )
+
+
+@pytest.mark.req("S9-R14", "S9-R24")
+def test_a_run_on_the_host_is_a_row_of_the_same_table() -> None:
+    view = {"run_id": "r1", "state": "running", "command": "python x.py", "heartbeat_at": moment(7), "bytes": 5}
+    row = host_row(view, NOW)
+    assert (row.run, row.where, row.state, row.step, row.age_s, row.is_over) == (
+        "r1", "host", "running", "python x.py", 7, False,
+    )  # fmt: skip
+    assert host_row({"run_id": "r2", "command": "sleep 1"}, NOW).state == "running"
 
 
 @pytest.mark.req("S9-R16")

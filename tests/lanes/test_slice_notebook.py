@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import nbformat
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lanes.notebook_rules import check_thin
-from lanes.slice_notebook import FLAVOURS, Flavour, NotebookPlan, notebook, readme
+from lanes.slice_notebook import FLAVOURS, Flavour, NotebookPlan, instructions, notebook, readme
 from lanes.slice_sealed import is_sealed, sealed_cell
 
 PLAN = NotebookPlan(
@@ -45,6 +46,33 @@ def test_it_is_valid_thin_and_written_as_nbformat_writes(flavour: Flavour) -> No
     assert [each[:5] for each in headings[1:]] == ["## 1.", "## 2.", "## 3.", "## 4.", "## 5."]
     ids = [each["id"] for each in cells(flavour)]
     assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.req("C1", "C5", "S18-R06")
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_a_run_clones_nothing_and_fetches_source_from_nowhere(flavour: Flavour) -> None:
+    code = "\n".join("".join(cell["source"]) for cell in cells(flavour) if cell["cell_type"] == "code")
+    assert [word for word in ("git ", "clone", "http", "wget", "curl", "git+") if word in code] == []
+    # What is installed comes from the manifest's pins and from nothing else.
+    installed = [line for line in code.splitlines() if "pip install" in line]
+    assert len(installed) == len(PLAN.packages)
+    assert all(f'"{pin}"' in code for pins in PLAN.packages.values() for pin in pins)
+
+
+@pytest.mark.req("S18-R13")
+@pytest.mark.parametrize("secrets", [(), ("HF_TOKEN",)])
+def test_the_page_says_what_needs_a_hand(secrets: tuple[str, ...]) -> None:
+    page = instructions(replace(PLAN, gpu="required", secrets=secrets))
+    for hand in (
+        "Put the folder",
+        "choose a GPU",
+        "Run all",
+        "allow access to your Drive",
+        "tell whoever sent you this",
+    ):
+        assert hand in page
+    assert ("Click the key symbol and add `HF_TOKEN`" in page) == bool(secrets)
+    assert ("No key or password is needed" in page) != bool(secrets)
 
 
 @pytest.mark.req("S18-R16")

@@ -84,8 +84,8 @@ def test_a_slice_runs_without_a_hand_and_the_machine_is_given_back(lane: Lane) -
     shown = lane("run", str(lane.slice), "--gpu", "t4", *FREE, "--yes")
     assert "finished" in shown
     assert "10 of 100 rows" in lane.errors
-    assert [call[0] for call in lane.calls()] == ["new", "drivemount", "exec", "stop", "sessions"]
-    new, mount, execute = lane.calls()[:3]
+    assert [call[0] for call in lane.calls()] == ["new", "sessions", "drivemount", "exec", "stop", "sessions"]
+    new, _, mount, execute = lane.calls()[:4]
     assert (new[1]["gpu"], mount[2], execute[1]["timeout"]) == ("T4", ["/content/drive"], "3600")
     assert (lane.live(), lane.records()) == ({}, [])
     (ledger,) = (lane.folder / "state/colab").glob("ledger-*.jsonl")
@@ -94,10 +94,22 @@ def test_a_slice_runs_without_a_hand_and_the_machine_is_given_back(lane: Lane) -
     assert (lane.drive / "slices" / lane.slice.name / "slice.json").exists()
 
 
+@pytest.mark.req("S8-R12")
+def test_no_machine_is_paid_for_when_nothing_is_left_to_do(lane: Lane) -> None:
+    run = lane.drive / "runs" / lane.slice.name
+    run.mkdir(parents=True)
+    (run / "status.json").write_bytes(status_of("r", done=99, state="finished", exit_code=3))
+    shown = lane("run", str(lane.slice), "--gpu", "T4")  # not even a yes is needed
+    assert "finished, 99 of 100 rows already; no machine was taken" in shown
+    assert lane.calls() == []
+    (run / "status.json").write_bytes(status_of("r", done=50, state="stopped", exit_code=4))
+    lane("run", str(lane.slice), *FREE)
+    assert lane.calls()
+
+
 @pytest.mark.parametrize(
     ("plan", "code", "said"),
     [
-        ({"drivemount": {"exit": 1, "say": "[colab] consent is missing"}}, 1, "consent is missing"),
         ({"cell_error": ["ValueError", "no such column"]}, 1, "ValueError: no such column"),
         ({"exec": {"exit": 1, "say": "RuntimeError"}}, 1, "RuntimeError"),
         ({"lost": True}, 1, "took the machine away"),
@@ -122,6 +134,9 @@ def test_a_machine_that_stays_is_the_error_and_a_stray_until_it_is_gone(lane: La
     assert (told.returncode, "goes on costing" in told.stderr) == (1, True), told.stderr
     (name,) = lane.live()
     assert f"colab stop -s {name}" in told.stderr
+    told = lane("doctor", "last", code=1)
+    assert f"the Colab session {name} was left behind and may still cost" in told
+    assert "hemma colab sessions --stop" in told
     shown = lane("sessions", code=1)
     assert f"{name}: the process that ran {lane.slice.name} in it is gone" in shown
     lane.plan(foreign={"mine": "A100", "?": "CPU"})
@@ -146,6 +161,9 @@ def test_after_a_kill_the_session_is_a_stray_and_can_be_stopped(lane: Lane) -> N
     process.wait(20)
     (name,) = lane.live()
     assert lane.records() == [f"{name}.json"]
+    doctor = [sys.executable, "-c", START, "doctor", "--offline", "--json"]
+    told = subprocess.run(doctor, cwd=lane.folder, env=lane.environ, capture_output=True, check=False, timeout=60)
+    assert f"the Colab session {name} was left behind" in told.stdout.decode()
     assert name in lane("sessions", code=1)
     lane("sessions", "--stop")
     assert (lane.live(), lane.records()) == ({}, [])
@@ -177,6 +195,7 @@ def test_a_run_that_takes_too_long_is_ended(lane: Lane) -> None:
         (["--gpu", "T4", *FREE], 75, "GPU time needs a yes"),
         (["--cost-per-hour", "2", "--max-cost", "5"], 75, "paid work needs a yes"),
         ([], 75, "cost_per_hour is not known"),
+        ([], 75, "--cost-per-hour N   (0 when it is free), or --yes"),
         (["--gpu", "V100", *FREE, "--yes"], 2, "would give an A100"),
         (["--hours", "30", *FREE], 2, "at most a day"),
         (["--cost-per-hour", "2", "--hours", "3", "--max-cost", "5", "--yes"], 75, "a cap is never passed"),
@@ -189,6 +208,22 @@ def test_nothing_is_paid_for_without_a_yes_nor_above_a_cap(
     ended, _, errors = here(lane.folder, lane.environ, "colab", "run", str(lane.slice), *arguments)
     assert (ended, said in errors) == (code, True), errors
     assert lane.calls() == []
+
+
+def test_a_machine_whose_name_was_forgotten_is_not_taken_for_one_that_is_gone(lane: Lane) -> None:
+    lane.plan(lost="its name only")
+    argv = lane.argv("run", str(lane.slice), *FREE)
+    told = subprocess.run(
+        argv, capture_output=True, text=True, cwd=lane.folder, env=lane.environ, timeout=60, check=False
+    )
+    assert (told.returncode, "goes on costing" in told.stderr) == (1, True), told.stderr
+    (listed,) = lane.live()
+    shown = lane("sessions", "--stop", code=1)
+    assert f"{listed.lstrip('?')}: the process that ran {lane.slice.name} in it is gone" in shown
+    assert "https://colab.research.google.com" in shown
+    (lane.stand_in / "state.json").write_text("{}")  # a person ended it there
+    assert "no session runs" in (lane("sessions"), lane.errors)[1]
+    assert lane.records() == []
 
 
 def test_without_the_program_it_is_said_how_to_get_it(lane: Lane) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from tests.conftest import REPOSITORY
 from tests.drive_emulator import CLIENT, REFRESH, Emulator, serving
@@ -110,6 +112,28 @@ def test_a_person_signs_in_with_a_browser_and_few_rights(drive: Emulator, tmp_pa
     assert not token.exists()
 
 
+@pytest.mark.req("S20-R01", "S20-R03")
+@pytest.mark.parametrize("way", ["--service-account", "--adc"])
+def test_a_service_account_signs_in_without_a_browser(drive: Emulator, tmp_path: Path, way: str) -> None:
+    pair = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    secret = pair.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    drive.drive.account_key = pair.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    key = {
+        "type": "service_account", "client_email": "hemma@project.invalid", "private_key": secret, "private_key_id": "1",
+        "project_id": "p", "token_uri": f"{drive.address}/token",
+    }  # fmt: skip
+    (tmp_path / "key.json").write_text(json.dumps(key))
+    more = {"GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "key.json")} if way == "--adc" else {}
+    hemma = Hemma(tmp_path, "root", HEMMA_DRIVE_ENDPOINT=drive.address, **more)
+    hemma("drive", "login", way, *([] if more else ["key.json"]), "--read-all")
+    token = tmp_path / "config/drive-token.json"
+    assert stat.S_IMODE(token.stat().st_mode) == 0o600
+    assert "PRIVATE KEY" not in token.read_text() + hemma.errors  # where it lies is kept, not what it is
+    assert hemma.json("drive", "check")["account"] == "person@example.invalid"
+    asked = "https://www.googleapis.com/auth/drive.file https://www.googleapis.com/auth/drive.readonly"
+    assert drive.counts[f"scope {asked}"] == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -162,7 +186,9 @@ def test_a_slice_goes_out_and_results_come_back(on_drive: Hemma, drive: Emulator
     table = on_drive("colab", "status")
     assert all(word in table for word in ("run-1", "running", "40/100 (1 set aside)", "2/s", "30s", "row r7: no"))
     assert on_drive("colab", "logs", "last") == "log of run-1\n"
-    assert "8 of 8 files" in on_drive("colab", "doctor", "run-1")
+    told = on_drive("colab", "doctor", "run-1", code=1)
+    assert "8 of 8 files" in told
+    assert "set aside: 1 of 100 rows" in told
     drive.drive.files[made["run.json"]]["capabilities"] = {"canDownload": False}
     assert "run.json can be seen" in on_drive("colab", "doctor", "run-1", code=1)
     found = on_drive.json("colab", "collect", "last", "--to", "local", code=1)
@@ -182,7 +208,7 @@ def test_a_plain_folder_needs_no_account(tmp_path: Path) -> None:
     assert "0 entries" in hemma("drive", "check")
     slice_ = make_slice(tmp_path / "slices")
     assert str(tmp_path / "my drive/slices" / slice_.name / "notebook.ipynb") in hemma("colab", "dispatch", str(slice_))
-    assert "looks in hemma/slices" in hemma.errors
+    assert "looks in a folder called hemma" in hemma.errors
     for path, content in run_files("run-1").items():
         target = tmp_path / "my drive/runs/run-1" / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -191,6 +217,25 @@ def test_a_plain_folder_needs_no_account(tmp_path: Path) -> None:
     assert "8 files" in hemma("colab", "collect", "last", "--to", "local", "--into", "out")
     assert "0 files" in hemma("colab", "collect", "last", "--to", "local", "--into", "out")
     assert (tmp_path / "out/artifacts/report.md").read_bytes() == b"# Report\n"
+
+
+@pytest.mark.req("S9-R14")
+def test_watching_goes_on_until_all_is_over(tmp_path: Path) -> None:
+    hemma = Hemma(tmp_path, "folder:drive")
+    status = tmp_path / "drive/runs/run-1/status.json"
+    status.parent.mkdir(parents=True)
+    status.write_bytes(status_of("run-1", done=40))
+    argv = [sys.executable, "-c", START, "colab", "status", "--watch"]
+    environ = {**hemma.environ, "PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen(argv, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        first = [watching.stdout.readline() for _ in range(2)]
+        assert "40/100" in first[1]
+        whole = tmp_path / "whole.json"
+        whole.write_bytes(status_of("run-1", done=99, state="finished", exit_code=3))
+        whole.replace(status)
+        rest, _ = watching.communicate(timeout=30)
+    assert (watching.returncode, "99/100" in rest, "finished" in rest) == (0, True, True)
 
 
 @pytest.mark.req("S9-R24")
@@ -212,6 +257,55 @@ def test_results_go_to_the_host(settings_env: EnvironFor, repo_on_host: Reposito
     for path in sorted((repo_on_host.path / "results").rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
     (repo_on_host.path / "results").rmdir()
+
+
+@pytest.mark.req("S9-R14", "S9-R24")
+def test_runs_of_the_host_and_of_drive_are_one_table(
+    settings_env: EnvironFor, repo_on_host: RepositoryOnHost, tmp_path: Path
+) -> None:
+    hemma = Hemma(tmp_path / "here", "root")
+    hemma.environ = settings_env(HEMMA_DRIVE_PLACE=f"folder:{tmp_path}/drive")
+    for path, content in run_files("run-d").items():
+        target = tmp_path / "drive/runs/run-d" / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    run_id = hemma.in_a_process("run", "--detach", "--", "sleep", "60").strip()
+    try:
+        rows = json.loads(hemma.in_a_process("colab", "status", "--json"))
+        assert {(row["where"], row["run"], row["state"]) for row in rows} >= {
+            ("host", run_id, "running"),
+            ("drive", "run-d", "running"),
+        }
+        assert all(word in hemma.in_a_process("status") for word in (f"{run_id}  host", "run-d", "WHERE"))
+        assert [row["run"] for row in json.loads(hemma.in_a_process("colab", "status", "run-d", "--json"))] == ["run-d"]
+    finally:
+        hemma.in_a_process("stop", run_id)
+    hemma.environ["HEMMA_SSH_CONFIG"] = str(tmp_path / "none")
+    (tmp_path / "none").write_text("Host *\n  HostName 127.0.0.1\n  Port 1\n")
+    hemma.environ["HEMMA_BROKER"] = "off"
+    assert "run-d" in hemma.in_a_process("colab", "status")
+    assert "its runs are not shown" in hemma.errors
+
+
+@pytest.mark.req("S9-R30")
+def test_a_slice_goes_to_the_folder_that_is_named(on_drive: Hemma, drive: Emulator, tmp_path: Path) -> None:
+    slice_ = make_slice(tmp_path / "slices")
+    other, file = drive.drive.add("elsewhere"), drive.drive.add("a-file", content=b"x")
+    found = on_drive.json("colab", "dispatch", str(slice_), "--to", f"https://drive.google.com/drive/folders/{other}")
+    assert drive.drive.files[found["folder_id"]]["parents"] == [other]
+    assert "sent to another folder" in found["note"]
+    on_drive("colab", "dispatch", str(slice_), "--to", file, code=2)
+    assert "is no folder" in on_drive.errors
+    (tmp_path / "plain").mkdir()
+    on_drive.environ["HEMMA_DRIVE_PLACE"] = f"folder:{tmp_path}/plain"
+    on_drive("colab", "dispatch", str(slice_), "--to", "none", code=2)
+    assert f"mkdir -p {tmp_path}/plain/none" in on_drive.errors
+
+
+def test_a_link_says_itself_which_drive_is_meant(on_drive: Hemma, drive: Emulator, tmp_path: Path) -> None:
+    on_drive.environ["HEMMA_DRIVE_PLACE"] = f"folder:{tmp_path}"
+    found = drive.drive.add("elsewhere")
+    assert on_drive.json("drive", "check", f"https://drive.google.com/drive/folders/{found}")["name"] == "elsewhere"
 
 
 @pytest.mark.req("S9-R30", "S9-R31")

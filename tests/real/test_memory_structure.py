@@ -188,6 +188,27 @@ def test_two_branches_structures_both_survive_a_merge(root: Path) -> None:
     assert check(Memory(str(root), ".claude")) > 0
 
 
+@pytest.mark.req("S2-R14", "S2-R18")
+def test_modules_under_src_are_called_as_imports_call_them(root: Path) -> None:
+    shown(root, "--plan", "shop.later", "--purpose", "later")
+    tree = {
+        "pyproject.toml": '[project]\nname = "shop"\nversion = "1"\n[project.scripts]\nshop = "shop.cli:main"\n',
+        "src/shop/__init__.py": '"""A shop."""\n',
+        "src/shop/cli.py": "from . import later\n\n\ndef main():\n    return later.total()\n",
+        "src/shop/later.py": "def total():\n    return 3\n",
+        "tests/test_shop.py": "from shop import later\n\n\ndef test_total():\n    assert later.total() == 3\n",
+    }
+    for name, text in tree.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    commit(root, "a shop")
+    said = updated(root)
+    assert set(said) == {"shop", "shop.cli", "shop.later", "tests.test_shop"}
+    assert (said["shop.cli"]["path"], said["shop.cli"]["dependencies"]) == ("src/shop/cli.py", ["shop"])
+    # What was planned under the name that imports use is the module that was written.
+    assert (said["shop.later"]["status"], said["shop.later"]["purpose"]) == ("active", "later")
+
+
 @pytest.mark.req("S2-R18", "S2-R06")
 def test_a_module_is_planned_in_words_before_there_is_code(root: Path) -> None:
     plant(root)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import random
 import signal
@@ -55,6 +56,13 @@ class HostileFiles:
     def truncate(self, path: str, size: int) -> None:
         self._act()
         self.kept[path] = self.kept[path][:size]
+
+    def bring(self, path: str, source: str) -> None:
+        with open(source, "rb") as file:
+            self.replace(path, file.read())
+
+    def sha256(self, path: str) -> str:
+        return hashlib.sha256(self.read(path)).hexdigest()
 
     def _act(self) -> None:
         time.sleep(self.slow_s * self._chance.random())

@@ -22,7 +22,7 @@ from tests.rows.hostile_files import HostileFiles
 from tests.rows.slices import a_row, a_slice, engine, engine_argv, results
 from tests.support import WEIRD_NAMES, wait_until
 from training.rows import bundle, check
-from training.rows.engine import Asked, RowRun
+from training.rows.engine import Asked, RowRun, progress
 from training.rows.files import LocalFiles
 from training.rows.session import SLACK_S
 from training.rows.spool import RunFolderUnusable, Spool
@@ -30,6 +30,7 @@ from training.rows.spool import RunFolderUnusable, Spool
 pytestmark = pytest.mark.real
 ROOT = Path(__file__).resolve().parents[2]
 IS_FULL = os.environ.get("HEMMA_FULL") == "1"
+QUICK_BEATS = {"heartbeat": 0.1, "backoff": 0.01}
 KILLS = 100 if IS_FULL else 12
 MOUNTS = 40 if IS_FULL else 6
 
@@ -63,6 +64,21 @@ def test_every_row_has_its_result_and_the_status_says_so(plain_slice: Path, tmp_
     assert status.versions["source"] == bundle.file_sha256(str(plain_slice / "source.pyz"))[:16]
     assert status.ended_at is not None
     assert status.ended_at >= status.started_at
+
+
+@pytest.mark.req("S9-R14")
+def test_whoever_looks_at_it_sees_now_and_then_how_far_it_is(tmp_path: Path) -> None:
+    counts = {"total": 200, "done": 57, "failed": 0, "quarantined": 1}
+    said = progress({"counts": counts, "rate_per_s": 2.514, "eta_s": 57.0 * 60})
+    assert said == "57 of 200 rows done, 1 quarantined, 2.51 rows/s, about 57 min left"
+    assert progress({"counts": {**counts, "quarantined": 0}, "rate_per_s": None, "eta_s": None}) == (
+        "57 of 200 rows done"
+    )
+    folder = a_slice(tmp_path / "host", [a_row(number, sleep_s=0.2) for number in range(8)], run=QUICK_BEATS)
+    done = engine("run", folder, "--run", tmp_path / "run")
+    lines = [line for line in done.stdout.splitlines() if "min left" in line]
+    assert lines
+    assert lines[0] in (tmp_path / "run/logs/rows.log").read_text()
 
 
 @pytest.mark.req("S9-R36", "S9-R34")
@@ -124,6 +140,15 @@ def test_a_mount_that_never_comes_back_ends_the_run_and_says_so(plain_slice: Pat
     with pytest.raises(RunFolderUnusable, match=r"not there|not what is read") as told:
         RowRun(asked, bundle.verify(str(plain_slice)), files).run()
     assert "mount it anew" in told.value.remedy
+
+
+def test_a_mount_that_is_away_is_said_before_it_is_given_up() -> None:
+    said: list[str] = []
+    spool = Spool(HostileFiles(1, fail=1.0), wait_s=0.001, say=said.append)
+    spool.add(0, {"key": "a", "state": "done", "result": {}})
+    with pytest.raises(RunFolderUnusable):
+        spool.flush()
+    assert said == ["the run's directory takes nothing now (the mount is away); trying on"]
 
 
 def test_what_a_mount_cannot_truncate_is_passed_over() -> None:

@@ -22,7 +22,9 @@ from controller.cli import notebook as notebook_cli
 from controller.cli import rows as rows_cli
 from controller.cli import slice as cli
 from controller.flows import slices as flow
+from controller.flows.notebook_build import from_slice
 from lanes.notebook_rules import check_thin
+from lanes.slice_sealed import is_sealed
 from manifests.errors import HemmaError, NeedsPerson, UsageError
 from manifests.slices import parse_slice_manifest
 from tests.rows.slices import MANIFEST, SMALL, a_row, a_slice, commit, engine, issue, issue_apart, make_clone, results
@@ -76,6 +78,23 @@ def test_it_holds_what_is_needed_and_the_same_bytes_every_time(clone: Repository
     assert index["commit"] == clone.git("rev-parse", "HEAD")
     assert (index["lane"], index["rows"], index["resume"]["completed"]) == ("colab", 12, "skip")
     assert check_thin(found["notebook.ipynb"]) == []
+
+
+@pytest.mark.req("S9-R30", "S9-R33")
+def test_a_processor_in_a_folder_without_init_is_found(clone: RepositoryOnHost, tmp_path: Path) -> None:
+    clone.git("rm", "-q", "prep/__init__.py")
+    commit(clone)
+    folder = clone.path / issue(clone)["folder"]
+    done = engine("run", folder, "--run", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    sealed = tmp_path / "sealed"
+    with zipfile.ZipFile(folder / "source.pyz") as archive:
+        archive.extractall(sealed)
+    environ = {**os.environ, "PYTHONPATH": str(sealed)}
+    argv = [sys.executable, "-m", "hemma_payload.training.rows", "verify", str(folder)]
+    assert subprocess.run(argv, env=environ, check=False, cwd=tmp_path).returncode == 0
+    cells = json.loads(from_slice(str(folder), "sealed"))["cells"]
+    assert sum(is_sealed("".join(cell["source"])) for cell in cells) == 1
 
 
 @pytest.mark.req("S9-R31")
@@ -287,6 +306,28 @@ def test_the_notebook_is_built_from_a_slice_and_from_its_manifest(
         assert (one.read_bytes() == (folder / "notebook.ipynb").read_bytes()) == (flavour == "--thin")
 
 
+@pytest.mark.req("S18-R07", "C1")
+def test_a_sealed_notebook_is_stale_when_its_source_has_changed(
+    clone: RepositoryOnHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(clone.path)
+    monkeypatch.setenv("HEMMA_CONFIG_DIR", str(tmp_path / "config"))
+    build = ("notebook", "build", MANIFEST, "--here", "--sealed", "-o", "run.ipynb")
+    assert invoke(*build).exit_code == 0
+    assert invoke("notebook", "check", "run.ipynb").exit_code == 0
+    (clone.path / "prep/words.py").write_text((clone.path / "prep/words.py").read_text() + "# a line more\n")
+    commit(clone)
+    told = invoke("notebook", "check", "run.ipynb")
+    assert (told.exit_code, "carries prep/words.py as it was before" in told.stdout) == (1, True), told.stdout
+    assert "hemma notebook build" in told.stdout
+    assert invoke(*build).exit_code == 0
+    assert invoke("notebook", "check", "run.ipynb").exit_code == 0
+    clone.git("rm", "-q", "prep/words.py")
+    assert "stale" in invoke("notebook", "check", "run.ipynb").stdout
+    shutil.copy("run.ipynb", tmp_path / "elsewhere.ipynb")
+    assert invoke("notebook", "check", tmp_path / "elsewhere.ipynb").exit_code == 0  # no repository to compare with
+
+
 @pytest.mark.req("S9-R30", "S9-R31")
 def test_issue_here_lists_files_with_sizes_and_says_what_to_do(
     clone: RepositoryOnHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -300,7 +341,7 @@ def test_issue_here_lists_files_with_sizes_and_says_what_to_do(
     assert "12 rows; it would be slices/words-" in dry.stderr
     assert not (clone.path / "slices").exists()
     done = invoke("slice", "issue", manifest, "--here")
-    assert "hemma slice verify slices/words-" in done.stderr
+    assert "hemma colab dispatch slices/words-" in done.stderr
     assert invoke("slice", "issue", manifest, "--here").stderr.count("was there already, the same") == 1
 
 

@@ -85,7 +85,7 @@ def test_ordinary_places_are_concrete() -> None:
 # --- a directory --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.req("S14-R03")
+@pytest.mark.req("S14-R03", "C26")
 def test_result_is_there_whole_and_read_back_by_the_digest_of_its_source(tmp_path: Path, result: Path) -> None:
     backend = directory(tmp_path)
     assert backend.resolve()["is_there"] is False

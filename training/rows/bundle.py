@@ -85,7 +85,7 @@ def demand_same_source(folder: str, source: str) -> None:
     if not os.path.isdir(source):
         return
     with zipfile.ZipFile(os.path.join(folder, "source.pyz")) as archive:
-        for name in archive.namelist():
+        for name in (each for each in archive.namelist() if not each.endswith("/")):
             try:
                 with open(os.path.join(source, *name.split("/")), "rb") as file:
                     is_same = file.read() == archive.read(name)

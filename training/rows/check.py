@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import time
 from dataclasses import replace
 from itertools import islice
@@ -49,13 +50,14 @@ def bench(folder: str, index: bundle.Index, source: str, most: int) -> dict[str,
     if not rows:
         raise HemmaError("the slice has no rows", remedy="hemma slice show SLICE", code="no-rows")
     paths = bundle.local_paths(folder, index)
-    terms = replace(terms_of(folder, index, source), workers=1, attempts=1)
     tasks = (Task(at, key, bundle.localized(row, index, paths)) for at, (key, row) in enumerate(rows))
     began_s, times, failed = time.monotonic(), list[float](), 0
-    with Pool(terms, tasks, Log(None, secret_values(os.environ)).pump) as pool:
-        for outcome in islice(filter(None, pool.outcomes(0.2)), len(rows)):
-            times.append(time.monotonic())
-            failed += outcome.state != "done"
+    with tempfile.TemporaryDirectory(prefix="hemma-bench-") as scratch:
+        terms = replace(terms_of(folder, index, source), workers=1, attempts=1, artifacts=scratch)
+        with Pool(terms, tasks, Log(None, secret_values(os.environ)).pump) as pool:
+            for outcome in islice(filter(None, pool.outcomes(0.2)), len(rows)):
+                times.append(time.monotonic())
+                failed += outcome.state != "done"
     took_s = times[-1] - times[0] if len(times) > 1 else times[-1] - began_s
     counted = max(1, len(times) - 1)
     return {"rows": len(times), "failed": failed, "rows_per_s": round(counted / max(took_s, 1e-6), 3),

@@ -6,17 +6,19 @@ again: the processor may see a row twice, the spool and the results hold it once
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lanes.redaction import redact, secret_values
 from lanes.slice_spool import Completed, ResumePlan, canonical, plan_resume, shard_of
 from manifests.errors import HemmaError
 from training.rows import bundle, heart, session
+from training.rows.artifacts import Artifacts
 from training.rows.files import Files
 from training.rows.log import Log
 from training.rows.pool import Outcome, Pool, Task, Terms
@@ -26,6 +28,8 @@ EXIT_DONE, EXIT_FAILED, EXIT_QUARANTINED, EXIT_STOPPED = 0, 1, 3, 4
 QUARANTINE = "quarantine.jsonl"
 _TICK_S = 0.2
 _MAX_REASON = 2000
+# A line of progress for whoever looks at the notebook or the log: one in so many heartbeats, a minute as a rule.
+_BEATS_PER_LINE = 6
 # A stopped run waits for the rows at work, but no longer: whoever sent SIGTERM sends SIGKILL next. Before the limit of a
 # session there is the time that the manifest leaves.
 GRACE_S = 20.0
@@ -51,10 +55,10 @@ class RowRun:
         self._asked, self._index, self._files = asked, index, files
         self._settings: dict[str, Any] = index["run"]
         self._rows = bundle.rows_of(asked.slice_folder)
-        self._spool = Spool(files, wait_s=asked.spool_wait_s)
         self._known = Completed()
         self._secrets = secret_values(os.environ)
         self._log = Log(files, self._secrets)
+        self._spool = Spool(files, wait_s=asked.spool_wait_s, say=self._log.say)
         self._began_s, self._done_now, self._failed = time.monotonic(), 0, 0
         self._left: Counter[int] = Counter()
         self._pool: Pool | None = None
@@ -93,8 +97,10 @@ class RowRun:
         self._log.say(f"{len(self._known.done)} of {len(self._rows)} rows are done, {len(plan.todo)} to do")
         if plan.todo:
             terms = terms_of(self._asked.slice_folder, self._index, self._asked.source)
-            with Pool(terms, self._tasks(plan), self._log.pump) as self._pool:
-                self._take_all(self._pool)
+            with contextlib.closing(Artifacts(self._files, wait_s=self._asked.spool_wait_s)) as made:
+                terms = replace(terms, artifacts=made.folder)
+                with Pool(terms, self._tasks(plan), self._log.pump, made.keep) as self._pool:
+                    self._take_all(self._pool)
         self._spool.flush()
         return self._ended()
 
@@ -122,6 +128,7 @@ class RowRun:
 
     def _take_all(self, pool: Pool) -> None:
         flushed_s, stopped_s = time.monotonic(), None
+        line_s, every_s = flushed_s, _BEATS_PER_LINE * float(self._settings["heartbeat"])
         for outcome in pool.outcomes(_TICK_S):
             if outcome is not None:
                 self._take(outcome)
@@ -134,6 +141,9 @@ class RowRun:
                 self._log.flush()
                 self._close_whole()
                 flushed_s = now_s
+            if now_s - line_s >= every_s:
+                self._log.say(progress(self._live()))
+                line_s = now_s
             if self._should_stop(now_s):
                 stopped_s = stopped_s or now_s
                 pool.stop()
@@ -219,6 +229,14 @@ class RowRun:
             return bool(self._files.read(name))
         except OSError:
             return False
+
+
+def progress(live: heart.Status) -> str:
+    """How far it is, as a line to read."""
+    counts, rate = live["counts"], live["rate_per_s"]
+    aside = f", {counts['quarantined']} quarantined" if counts["quarantined"] else ""
+    minutes = "" if rate is None else f", {rate:.3g} rows/s, about {live['eta_s'] / 60:.0f} min left"
+    return f"{counts['done']} of {counts['total']} rows done{aside}{minutes}"
 
 
 def terms_of(folder: str, index: bundle.Index, source: str) -> Terms:

@@ -7,7 +7,9 @@ everything above it verifies what it wrote.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import shutil
 from typing import Protocol
 
 
@@ -28,6 +30,14 @@ class Files(Protocol):
 
     def truncate(self, path: str, size: int) -> None:
         """Cut the file to `size` bytes."""
+        ...
+
+    def bring(self, path: str, source: str) -> None:
+        """Put a copy of the local file `source` in place of the file in one step, however large it is."""
+        ...
+
+    def sha256(self, path: str) -> str:
+        """The digest of the file as it is read now."""
         ...
 
 
@@ -67,6 +77,25 @@ class LocalFiles:
     def truncate(self, path: str, size: int) -> None:
         """See `Files.truncate`."""
         os.truncate(self._at(path), size)
+
+    def bring(self, path: str, source: str) -> None:
+        """See `Files.bring`."""
+        target = self._made(path)
+        temporary = f"{target}.{os.getpid()}.tmp"
+        try:
+            with open(source, "rb") as whole, open(temporary, "wb") as file:
+                shutil.copyfileobj(whole, file, 1 << 20)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+    def sha256(self, path: str) -> str:
+        """See `Files.sha256`."""
+        with open(self._at(path), "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def _at(self, path: str) -> str:
         return os.path.join(self._root, *path.split("/"))

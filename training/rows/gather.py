@@ -80,7 +80,9 @@ def files_of(clone: Clone, manifest: SliceManifest) -> dict[str, bytes]:
     for pattern in manifest.files:
         matched = [name for name in _matching(clone.root, pattern) if not any(part in f"{name}/" for part in _NEVER)]
         if not matched:
-            raise SliceRefused(f"files: nothing matches {pattern}", remedy=f"ls -la {pattern}")
+            raise SliceRefused(
+                f"files: nothing matches {pattern}", remedy=f"ls -la {pattern}; or take it out of `files`"
+            )
         for name in matched:
             real = os.path.realpath(os.path.join(clone.root, name))
             if not real.startswith(os.path.realpath(clone.root) + os.sep):

@@ -133,14 +133,22 @@ def plan_of(index: Event, task: str, sources: Contents) -> NotebookPlan:
 
 
 def source_zip(sources: Contents) -> bytes:
-    """The package source by value: one zip that Python runs; equal sources, equal bytes on every machine."""
+    """The package source by value: one zip that Python runs; equal sources, equal bytes on every machine.
+
+    A folder of modules without `__init__.py` is a package too, but Python finds it in a zip only by an entry of its own.
+    """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for path in sorted(sources):
+        for path in sorted([*sources, *_bare_packages(sources)]):
             entry = zipfile.ZipInfo(path, _EPOCH)
-            entry.external_attr = (stat.S_IFREG | 0o644) << 16
-            archive.writestr(entry, sources[path])
+            entry.external_attr = (stat.S_IFDIR | 0o755) << 16 if path.endswith("/") else (stat.S_IFREG | 0o644) << 16
+            archive.writestr(entry, sources.get(path, b""))
     return buffer.getvalue()
+
+
+def _bare_packages(sources: Contents) -> set[str]:
+    folders = {path[: at + 1] for path in sources for at, letter in enumerate(path) if letter == "/"}
+    return {folder for folder in folders if f"{folder}__init__.py" not in sources}
 
 
 # --- parts ----------------------------------------------------------------------------------------------------------

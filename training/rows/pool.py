@@ -10,13 +10,15 @@ import queue
 import select
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Self, cast
+from typing import Any, BinaryIO, Protocol, Self, cast
 
 from manifests.errors import HemmaError
+from training.rows.artifacts import VARIABLE
 
 # What varies goes in as arguments. -I: a PYTHONPATH of the session must not hide what travels with the slice.
 PROGRAM = (
@@ -29,6 +31,12 @@ FINISH_S = 5.0
 _QUEUE_ROWS = 4
 # Is given the pipe with what a child prints.
 Pump = Callable[[BinaryIO], None]
+
+
+class Keep(Protocol):
+    """Takes what a row left in its child's folder; says why it could not, empty when it could."""
+
+    def __call__(self, folder: str, *, is_done: bool) -> str: ...
 
 
 class ProcessorUnusable(HemmaError):
@@ -70,12 +78,15 @@ class Terms:
     backoff_s: float = 1.0
     row_timeout_s: float = 900.0
     environment: dict[str, str] | None = None
+    # A folder on this machine's disk, in which each child has one for what it makes besides its answers.
+    artifacts: str = ""
 
 
 class Pool:
     """As many children as `terms.workers`, fed from one iterator of tasks."""
 
-    def __init__(self, terms: Terms, tasks: Iterator[Task], pump: Pump) -> None:
+    def __init__(self, terms: Terms, tasks: Iterator[Task], pump: Pump, keep: Keep | None = None) -> None:
+        self._keep = keep
         self._terms, self._tasks, self._pump, self._lock = terms, tasks, pump, threading.Lock()
         self._out: queue.Queue[Outcome | BaseException | None] = queue.Queue(terms.workers * _QUEUE_ROWS)
         self._stopping = threading.Event()
@@ -158,7 +169,9 @@ class Pool:
                 if child is not None:
                     child.end()
                 child = self._child()
-            said = child.ask(task.row, self._terms.row_timeout_s)
+            said: dict[str, Any] = child.ask(task.row, self._terms.row_timeout_s)
+            if self._keep is not None and (error := self._keep(child.artifacts, is_done="result" in said)):
+                said = {"error": error}
             if self._abandoned.is_set() and "result" not in said:
                 break
             state = "done" if "result" in said else "failed" if tries < self._terms.attempts else "quarantined"
@@ -190,7 +203,8 @@ class _Child:
     def __init__(self, terms: Terms, pump: Pump) -> None:
         room = __package__ or "training.rows"
         argv = [sys.executable, "-I", "-c", PROGRAM, terms.source, room, terms.processor, terms.folder]
-        environ = {**os.environ, **(terms.environment or {})}
+        self.artifacts = tempfile.mkdtemp(dir=terms.artifacts or None)
+        environ = {**os.environ, **(terms.environment or {}), VARIABLE: self.artifacts}
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(argv, bufsize=0, env=environ, stdin=pipe, stdout=pipe, stderr=pipe)
         pump(io.BufferedReader(cast("io.RawIOBase", self._process.stderr)))

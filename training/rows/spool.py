@@ -15,6 +15,8 @@ Found = TypeVar("Found")
 TRIES = 10
 WAIT_S = 0.25
 MAX_WAIT_S = 20.0
+# The try at which it is said that the folder is in trouble.
+SAID_AT = 3
 
 
 class RunFolderUnusable(HemmaError):
@@ -26,8 +28,10 @@ class RunFolderUnusable(HemmaError):
 class Spool:
     """The shards of one run. One session writes at a time; what it says is written was read back from the folder."""
 
-    def __init__(self, files: Files, *, wait_s: float = WAIT_S, tries: int = TRIES) -> None:
-        self._files, self._wait_s, self._tries = files, wait_s, tries
+    def __init__(
+        self, files: Files, *, wait_s: float = WAIT_S, tries: int = TRIES, say: Callable[[str], None] | None = None
+    ) -> None:
+        self._files, self._wait_s, self._tries, self._say = files, wait_s, tries, say
         self._waiting: dict[int, list[bytes]] = {}
         # Lines of shards that are not closed yet: what was seen written may still be lost by a mount.
         self._written: dict[int, list[bytes]] = {}
@@ -143,6 +147,9 @@ class Spool:
             except OSError as error:
                 if attempt == self._tries - 1:
                     raise self._unusable("the run's directory", str(error.strerror or error)) from error
+                if attempt == SAID_AT and self._say:
+                    # Whoever looks must not take it for a hang: it goes on like this for minutes.
+                    self._say(f"the run's directory takes nothing now ({error.strerror or error}); trying on")
                 time.sleep(self._pause(attempt))
         raise AssertionError  # the last try returns or raises
 
