@@ -70,16 +70,24 @@ def why_unsafe(pattern: str) -> str:
     return ""
 
 
+def without_verdict(line: str) -> str:
+    """A line without the word that Hemma itself puts before a failure on the screen: errors are matched by their message."""
+    return re.sub(r"^(?:(?:failed|refused|fail|warn) {2,}|needs you )", "", line.strip())
+
+
 def pattern_of(line: str) -> str:
     """An expression for the kind of line: numbers and paths as such, the rest as it stands; empty for a short line."""
     found = re.search(r"[A-Za-z_.]*(?:Error|Exception)\b.*", line)
-    core = (found[0] if found else line.strip())[:80]
+    core = found[0] if found else line.strip()
     made: list[str] = []
-    for at, piece in enumerate(re.split(r"(\S*/\S+|0x[0-9a-fA-F]+|\d+(?:\.\d+)?|\[redacted[^\]]*\])", core)):
+    room = 80  # of what stands there as it is: a long path in front must not push the words out
+    for at, piece in enumerate(re.split(r"(\S*/\S+|0x[0-9a-fA-F]+|\d+(?:\.\d+)?|\[redacted[^\]]*\])", core[:400])):
         is_number = re.fullmatch(r"\d+(?:\.\d+)?", piece)
-        made.append(
-            re.escape(piece).replace(r"\ ", " ") if at % 2 == 0 else r"[\d.]{1,9}" if is_number else r"\S{1,99}"
-        )
+        kept = piece[:room]
+        made.append(re.escape(kept).replace(r"\ ", " ") if at % 2 == 0 else r"[\d.]{1,9}" if is_number else r"\S{1,99}")
+        room -= len(kept) if at % 2 == 0 else min(len(piece), 9)
+        if room <= 0:
+            break
     while why_unsafe("".join(made).strip()) and len(made) > 1:
         made.pop()  # as much of the line as can be tried quickly
     pattern = "".join(made).strip()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 EMPTY = '{\n  "schema_version": 1,\n  "entries": [\n  ]\n}\n'
+UNAPPROVED = "the concept changed without approval"
 ARCHIVE_ABOVE = 200
 ARCHIVE_OLDER_DAYS = 30
 _SPACE = " \t\r\n"
@@ -81,8 +82,10 @@ def parse(text: str, known: Log | None = None) -> Log:
         if known is not None and known.spans and text.startswith(known.text[: known.spans[-1][1]]):
             return _log(text, known.start, known.entries, known.spans)
         return _log(text, _entries_at(text, _skip(text, 0)))
-    except (ValueError, IndexError, RecursionError) as error:
-        raise LogBroken(str(error) or "it ends in the middle") from error
+    except IndexError as error:
+        raise LogBroken("it ends in the middle") from error
+    except (ValueError, RecursionError) as error:
+        raise LogBroken(str(error)) from error
 
 
 def _log(text: str, start: int, read: Iterable[Entry] = (), at: Iterable[tuple[int, int]] = ()) -> Log:
@@ -282,16 +285,26 @@ def moved_entries(before: Sequence[Entry], after: Sequence[Entry]) -> list[Lost]
 
 
 def changed_concept(before: Mapping[str, Any], after: Mapping[str, Any], approved: Iterable[Entry]) -> list[Lost]:
-    """Fields of the concept that changed without an approval in the log (S2-R05, S2-R13)."""
+    """Fields of the concept that changed without an approval in the log (S2-R05, S2-R13).
+
+    A person may also approve afterwards what stands (from it to itself): after a merge whose two sides said different things.
+    """
     approvals = [entry["concept"] for entry in approved if isinstance(entry.get("concept"), dict)]
     allowed = {(each.get("field"), _canonical(each.get("from")), _canonical(each.get("to"))) for each in approvals}
+    confirmed = {
+        (each.get("field"), _canonical(each.get("to")))
+        for each in approvals
+        if each.get("approved_by") and _canonical(each.get("from")) == _canonical(each.get("to"))
+    }
     found: list[Lost] = []
     for field, old in before.items():
         new = after.get(field)
         is_same = field in after and _canonical(old) == _canonical(new)
         if is_same or old in ("", [], None) or (field, _canonical(old), _canonical(new)) in allowed:
             continue
-        found.append(Lost("the concept changed without approval", {"field": field, "from": old, "to": new}))
+        if field in after and (field, _canonical(new)) in confirmed:
+            continue
+        found.append(Lost(UNAPPROVED, {"field": field, "from": old, "to": new}))
     return found
 
 

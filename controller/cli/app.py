@@ -45,11 +45,19 @@ MODULES: dict[str, tuple[str, ...]] = {
 
 
 # Verbs that change something. `run` is the user's own command, of which the host keeps a record.
-CHANGING = frozenset({"train", "sync", "commit", "push", "put", "edit", "apply", "integrate", "tokenizer", "export"})
+CHANGING = frozenset(
+    {"train", "sync", "commit", "push", "put", "edit", "apply", "integrate", "tokenizer", "export", "init", "prune"}
+)
 # Of verbs with several sub-commands, those that do.
 CHANGING_WITHIN = frozenset(
-    {("slice", "issue"), ("slice", "localize"), ("colab", "dispatch"), ("colab", "run"), ("colab", "collect")}
-)
+    {
+        ("slice", "issue"), ("slice", "localize"), ("colab", "dispatch"), ("colab", "run"), ("colab", "collect"),
+        ("rows", "run"), ("notebook", "build"), ("hooks", "install"), ("hooks", "remove"),
+        ("gotcha", "propose"), ("gotcha", "approve"), ("gotcha", "reject"),
+    }
+)  # fmt: skip
+# What asks only, said with a verb that changes.
+ASKING = frozenset({"--help", "--show", "--dry-run"})
 
 
 def application(words: list[str] | None = None) -> typer.Typer:
@@ -107,7 +115,7 @@ def _remembered(words: list[str], *, debug: bool) -> int:
         code = _expected(error, words, debug=debug)
     else:
         code = 0
-    if words and (words[0] in CHANGING or tuple(words[:2]) in CHANGING_WITHIN):
+    if words and not ASKING & set(words) and (words[0] in CHANGING or tuple(words[:2]) in CHANGING_WITHIN):
         from controller.flows import memory
 
         memory.note(words, code, os.getcwd(), os.environ)

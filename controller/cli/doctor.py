@@ -88,7 +88,9 @@ def _show_failure(found: dict[str, Any]) -> None:
         console.line(out, "ok", f"{view['run_id']}, {what}: {ended}")
         return
     ended = f"exit code {view['exit_code']}" if view["exit_code"] is not None else "lost"
-    console.line(out, "failed", f"{view['run_id']}, {what}: {ended}{', ' + why if why else ''}")
+    # `exited` is what an exit code says already.
+    why = f", {view['reason']}" if view["reason"] not in (None, "", "exited") else ""
+    console.line(out, "failed", f"{view['run_id']}, {what}: {ended}{why}")
     if found["stopped"]:
         console.line(out, "failed", f"{found['stopped'].get('reason')}: {found['stopped'].get('message')}")
     said = found["diagnosis"]

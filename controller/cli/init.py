@@ -14,7 +14,7 @@ from controller.flows import hosts_file, verify_ci
 from controller.flows import init as flow
 from controller.flows.host_paths import on_host
 from controller.reports import console
-from manifests.errors import UsageError
+from manifests.errors import HemmaError, UsageError
 
 if TYPE_CHECKING:
     from controller.flows import interview as interviewing
@@ -62,7 +62,8 @@ def init(
 
     Example: hemma init --answers setup.yaml
 
-    With --ci and nothing else: only a GitHub workflow and a pre-commit hook that run `hemma verify`.
+    With --ci and nothing else: only a GitHub workflow and pre-commit hooks that run `hemma verify`; and the checks of
+    the memory and the runbooks, where the repository has them.
 
     Running it again changes nothing. Exit codes: 0 done, 2 the request or the file cannot be read, 130 left.
     """
@@ -72,12 +73,11 @@ def init(
     if show:
         _show(path, as_json=as_json)
         return
-    if ci:
-        _say_changes(os.path.dirname(path), verify_ci.write(os.path.dirname(path)))
     said = {"host": host, "root": on_host(root), "platform": platform, "entry": entry, "configs": configs}
     said |= {"tracker": tracker, "tracker_key": on_host(tracker_key), "gpu": gpu, "disk_gb": disk_gb}
     options = {key: value for key, value in said.items() if value is not None}
     if ci and not (options or env or lane or answers or interview):
+        _write_ci(os.path.dirname(path))
         return
     text = flow.read(path)
     given, is_asked = _answered(path, options, answers, interview=interview)
@@ -90,7 +90,24 @@ def init(
         _keep_answers(path, new, changes, given)
     else:
         _write(path, new, changes)
+    if ci:
+        _write_ci(os.path.dirname(path))
     console.out().print("next: hemma host check", style="dim")
+
+
+def _write_ci(root: str) -> None:
+    """The workflow and the hooks: hemma verify, and the checks of what the repository has of its own."""
+    from controller.flows import memory
+
+    try:
+        has_memory = memory.of(root, os.environ).exists()
+    except HemmaError:  # no clone yet: then there is no memory
+        has_memory = False
+    own = {verify_ci.MEMORY: has_memory, verify_ci.RUNBOOKS: os.path.isdir(os.path.join(root, "runbooks"))}
+    changes = verify_ci.write(root, [verify_ci.VERIFY, *(check for check, is_there in own.items() if is_there)])
+    _say_changes(root, changes)
+    if any(change.startswith(verify_ci.HOOK_PATH) for change in changes):
+        console.out().print("next: pre-commit install", style="dim")
 
 
 def _write(path: str, text: str, changes: list[str]) -> None:
@@ -144,10 +161,14 @@ def _asked(where: interviewing.Ground, given: dict[str, str]) -> dict[str, str]:
             if answer is not None:
                 answers[question.key] = answer
     except typer.Abort as left:
-        err.print()
-        console.line(err, "ok", "left; nothing was written")
-        raise typer.Exit(EXIT_INTERRUPTED) from left
+        raise _left() from left
     return answers
+
+
+def _left() -> typer.Exit:
+    console.err().print()
+    console.line(console.err(), "ok", "left; nothing was written")
+    return typer.Exit(EXIT_INTERRUPTED)
 
 
 def _ask_until_taken(where: interviewing.Ground, question: Question, offer: interviewing.Known | None) -> str | None:
@@ -238,4 +259,8 @@ def _is_interactive() -> bool:
 
 
 def _ask(question: str, default: str | None) -> str:
-    return str(typer.prompt(question, default=default, err=True))
+    needed = "" if default else " (needed; Ctrl-C leaves)"
+    try:
+        return str(typer.prompt(question + needed, default=default, err=True))
+    except typer.Abort as left:
+        raise _left() from left

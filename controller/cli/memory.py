@@ -100,10 +100,15 @@ def search(
     """Find entries of the log and of its archive.
 
     Example: hemma memory search learning rate
+
+    Exit codes: 0 found, 1 nothing holds all of them.
     """
     memory = _memory()
     found = flow.found(memory, words)
-    _show_entries(found, as_json=as_json)
+    if found or as_json:
+        _show_entries(found, as_json=as_json)
+    else:
+        console.line(console.err(), "warn", "no entry holds all of these words")
     if not found:
         raise typer.Exit(1)
 

@@ -130,6 +130,8 @@ def search(
         where = f"{hit.name} > {hit.section}" if hit.section and hit.section != hit.title else hit.name
         console.out().print(console.plain(f"{where}  ({hit.path}:{hit.line})\n    {hit.says}"))
     if not hits:
+        console.line(console.err(), "warn", "no page and no entry holds all of these words")
+        console.line(console.err(), "do", "hemma runbook list --gotchas")
         raise typer.Exit(1)
 
 
@@ -157,6 +159,8 @@ def check(
     Exit codes: 0 all of it holds, 1 something does not, 2 usage.
     """
     library = flow.load(os.getcwd(), folder)
+    if not library.texts:
+        raise flow.NoRunbook(f"{library.folder} holds no page and no entry", remedy="hemma runbook list")
     limits = Limits(months, money_months)
     found = flow.findings(library, _day(today), limits)
     next_check = flow.next_check(library, limits)

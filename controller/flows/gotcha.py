@@ -19,7 +19,7 @@ from controller.flows import personal, runbook, work_tree
 from controller.settings import explain, read_files
 from lanes import runbook_edits, runbook_routing
 from lanes.failures import Diagnosis, FailureFacts, classify
-from lanes.gotcha_match import Match, matching, pattern_of
+from lanes.gotcha_match import Match, matching, pattern_of, without_verdict
 from lanes.redaction import redact, secret_values
 from lanes.runbook_routing import CATALOGUE, Candidate
 from lanes.runbook_rules import check
@@ -185,7 +185,7 @@ def reject(name: str, why: str) -> Proposal:
 
 
 def _proposal(draft: Draft, diagnosis: Diagnosis, evidence: tuple[str, ...], today: dt.date) -> Proposal:
-    line = evidence[0] if evidence else ""
+    line = without_verdict(evidence[0]) if evidence else ""
     key = f"{draft.corrects or ''}|{diagnosis.code}|{re.sub(r'[0-9]+', '#', draft.symptom or line)}"
     stem = draft.corrects or (diagnosis.code if diagnosis.is_known else "failure")
     name = f"{stem[:40]}-{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"

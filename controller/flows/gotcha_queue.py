@@ -43,10 +43,14 @@ def find(name: str) -> Proposal | None:
 
 def opened(name: str) -> Proposal:
     """The open proposal of that id, or of the only id that begins so. Raises NoProposal."""
-    fitting = [other for other in _names() if other.removesuffix(".json") == name or other.startswith(name)]
-    if not re.fullmatch(r"[a-z0-9-]+", name) or len(fitting) != 1:
-        raise NoProposal(f"no single proposal is called {name!r}", remedy="hemma gotcha list --all")
-    found = Proposal.read(os.path.join(queue(), fitting[0]))
+    ids = [other.removesuffix(".json") for other in _names()] if re.fullmatch(r"[a-z0-9-]+", name) else []
+    fitting = [name] if name in ids else [other for other in ids if other.startswith(name)]
+    if not fitting:
+        raise NoProposal(f"no proposal is called {name[:80]!r}", remedy="hemma gotcha list --all")
+    if len(fitting) > 1:
+        said = f"{len(fitting)} proposals begin with {name!r}"
+        raise NoProposal(said, remedy=f"one of: {', '.join(fitting[:5])}{', …' if fitting[5:] else ''}")
+    found = Proposal.read(os.path.join(queue(), f"{fitting[0]}.json"))
     if found.status != "open":
         raise NoProposal(f"{found.id} is {found.status} already", remedy="hemma gotcha list")
     return found

@@ -138,13 +138,16 @@ def parsed(text: str, name: str, known: decide.Log | None = None) -> decide.Log:
 
 def _broken(error: HemmaError, path: str, text: str) -> HemmaError:
     """The error for a file of a memory, with a way to mend it: moved away, it would have forgotten everything."""
-    message, is_concept = error.message, os.path.basename(path) == CONCEPT
-    if any(line.startswith("<<<<<<< ") for line in text.splitlines()):
+    name, message = os.path.basename(path), error.message
+    has_marks = any(line.startswith("<<<<<<< ") for line in text.splitlines())
+    if has_marks:
         message = f"{path} holds the marks of a merge that git could not make"
-        remedy = f"hemma memory init && git checkout --merge -- {path}   (this clone's git merges by entries then)"
-        remedy = f"choose in {path}, then: hemma memory concept --set FIELD VALUE --approve" if is_concept else remedy
-    elif os.path.basename(path) == STRUCTURE:
+    if name == STRUCTURE:
         remedy = "hemma memory structure --rebuild"
+    elif has_marks and name == CONCEPT:
+        remedy = f"choose in {path}, then: hemma memory concept --set FIELD VALUE --approve"
+    elif has_marks:
+        remedy = f"hemma memory init && git checkout --merge -- {path}   (this clone's git merges by entries then)"
     else:
         remedy = f"git diff HEAD -- {path}   (mend what it shows: a memory that starts anew has forgotten)"
     return HemmaError(message, remedy=remedy, code=error.code)

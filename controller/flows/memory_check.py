@@ -51,18 +51,26 @@ def check(memory: Memory, *, since: str | None = None, is_staged: bool = False) 
         for child, parents in _commits(memory, since):
             for parent in parents:
                 steps += 1
-                of_commit = _compared(versions.at(parent), versions.at(child), approved)
-                findings += [f"{child[:10]}: {each}" for each in of_commit]
+                findings += [f"{child[:10]}: {each}" for each in _of_commit(versions, parent, child, approved)]
         if _has_head(memory.root):
             steps += 1
-            head = versions.at("HEAD")
+            head = versions.readable("HEAD")
             now = versions.at("") if is_staged else versions.here(head)
             place = "staged" if is_staged else "not committed yet"
-            lost = [*_compared(head, now, approved), *_not_projected(now)]
+            lost = [*(_compared(head, now, approved) if head else ()), *_not_projected(now)]
             findings += [f"{place}: {each}" for each in lost]
     if findings:
         raise MemoryShrank(findings)
     return steps
+
+
+def _of_commit(versions: _Versions, parent: str, child: str, approved: Sequence[Entry]) -> list[str]:
+    """What a commit lost beside one of its parents. One that cannot be read is a finding; its children are not blamed."""
+    after = versions.readable(child)
+    if after is None:
+        return ["a file of the memory could not be read there"]
+    before = versions.readable(parent)
+    return _compared(before, after, approved) if before else []
 
 
 @dataclass(frozen=True)
@@ -133,9 +141,16 @@ class _Versions:
             self._kept[commit] = self._version(found)
         return self._kept[commit]
 
-    def here(self, head: _Version) -> _Version:
+    def readable(self, commit: str) -> _Version | None:
+        """The memory at `commit`; None where one of its files is broken."""
+        try:
+            return self.at(commit)
+        except HemmaError:
+            return None
+
+    def here(self, head: _Version | None) -> _Version:
         """The memory as its files lie here."""
-        self._last = dict(head.logs)
+        self._last = dict(head.logs) if head else {}
         return self._version({name: ("", self._memory.text(name, "")) for name in FILES})
 
     def _version(self, found: Mapping[str, tuple[str, str]]) -> _Version:

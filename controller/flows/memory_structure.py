@@ -91,10 +91,19 @@ def _looked(
     memory: Memory, request: verify.Request, stored: str | None
 ) -> tuple[list[Module], VerifyReport, VerifyReport | None]:
     """What the code has, what verify says now, and what it said."""
-    before = VerifyReport.read(os.path.abspath(stored)) if stored is not None else None
+    before = _stored(stored) if stored is not None else None
     looked = verify.look(request)
     names = {source.path: source.name for source in looked.program.modules.values()}
     return modules_of(Path(memory.root), names), looked.report, before
+
+
+def _stored(name: str) -> VerifyReport:
+    """The report in a file. Raises UsageError: the file is the user's own, and stays where it is."""
+    try:
+        return VerifyReport.read(os.path.abspath(name))
+    except HemmaError as error:
+        remedy = "hemma verify --run-tests --json --out report.json"
+        raise UsageError(f"{name} is no report of hemma verify: {error.message}", remedy=remedy) from error
 
 
 def _written(memory: Memory, by: str, step: Step) -> dict[str, Any]:

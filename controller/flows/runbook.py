@@ -79,7 +79,7 @@ def load(start: str, folder: str | None = None) -> Library:
     """The runbooks of `folder`, or of the repository around `start`, or ours. Raises NoRunbook."""
     chosen, is_shipped = (os.path.join(start, folder), False) if folder else folder_for(start)
     if not os.path.isdir(chosen):
-        raise NoRunbook(f"{folder or chosen} is no folder of runbooks", remedy=f"mkdir {FOLDER}")
+        raise NoRunbook(f"{folder or chosen} is no folder of runbooks", remedy="hemma runbook list")
     texts: dict[str, str] = {}
     others: set[str] = set()
     for path in _walk(chosen):

@@ -70,8 +70,10 @@ class Looked:
 def look(request: Request) -> Looked:
     """The report for the repository around `request.folder`. Raises UsageError for a broken pyproject.toml or option.
 
-    Nothing of the repository is imported or run, nothing in it is written.
+    A folder that is not there is refused: a slip in a CI file would say that all is well. Nothing of the repository is imported or run, nothing in it is written.
     """
+    if not os.path.isdir(request.folder):
+        raise UsageError(f"{request.folder} is no folder", remedy="hemma verify .")
     root = root_of(request.folder)
     pyproject = _pyproject(root)
     settings = settings_of(pyproject, os.path.join(root, "pyproject.toml"))
@@ -140,6 +142,9 @@ def changed(root: str, revision: str) -> frozenset[str]:
     """Paths below `root` that differ from `revision`, and files that git does not know yet. Raises UsageError."""
     # --relative: the project may lie in a folder of its repository.
     diff = _git(root, "diff", "--name-only", "-z", "--relative", "--end-of-options", revision, "--")
+    if diff is None and revision == "HEAD":
+        # Before the first commit all is new: a hook must let it be made.
+        diff = _git(root, "ls-files", "-z", "--cached")
     if diff is None:
         raise UsageError(
             f"git knows no revision {revision!r} to compare with", remedy="hemma verify --since origin/main"

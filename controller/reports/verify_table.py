@@ -48,7 +48,7 @@ def summary(report: VerifyReport) -> str:
     counts, total = report.counts, report.counts["modules"]
     if not total:
         return f"no module changed since {report.since}" if report.since else "there is no Python module here"
-    of = f" of those changed since {report.since}" if report.since else ""
+    of = f" changed since {report.since}" if report.since else ""
     said = [f"{counts['wired']} of {total} {'module' if total == 1 else 'modules'}{of} wired"]
     said += [f"{counts[name]} {label}" for name, label in (("not_wired", "not wired"), ("duplicate", "duplicate"))]
     said += [f"{counts[word]} {word}" for word in ("tested", "active", "complete") if word in counts]

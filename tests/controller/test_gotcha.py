@@ -385,6 +385,24 @@ def test_what_comes_with_hemma_is_still_known_after_the_first_entry_of_ones_own(
     assert [each["id"] for each in known] == ["memory-in-fragments"]
 
 
+@pytest.mark.req("S17-R04")
+def test_an_error_with_a_known_symptom_names_its_entry(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The whole way: learned from a log, approved, and shown by another command that fails with it."""
+    (own / "out").mkdir()
+    assert main(["verify", "--format", "json", "--out", "out"]) == 1
+    (own / "log").write_text(capsys.readouterr().err)
+    made = proposed("--log", "log", *WHOLE)
+    assert made["symptom"] == "… cannot be written: Is a directory"  # without the word that the screen shows before it
+    assert run("approve", made["id"], "--yes")[0] == 0
+    ((name, entry),) = entries(own).items()
+    for form, shown in (("json", 1), ("nonsense", 0)):  # a slip of the user's is no symptom
+        capsys.readouterr()
+        assert main(["verify", "--format", form, "--out", "out"]) != 0
+        said = capsys.readouterr().err
+        assert said.count(f"known    {name}: {entry.fix}   (hemma runbook show {name})") == shown, said
+    assert main(["runbook", "show", name]) == 0
+
+
 def test_the_next_command_asks_for_what_is_lacking(own: Path) -> None:
     (own / "log").write_text("the frobnicator is out of phase\n")
     said = run("propose", "--log", "log")[1].splitlines()[-1]
@@ -408,6 +426,18 @@ def test_a_name_that_fits_no_proposal_is_refused(name: str) -> None:
     with pytest.raises(HemmaError) as refused:
         run("reject", name)
     assert refused.value.code == "no-proposal"
+
+
+def test_a_beginning_that_two_have_names_them_and_a_whole_id_is_that_one(own: Path) -> None:
+    made = proposed("--log", "log")
+    kept = Path(gotcha_queue.queue()) / f"{made['id']}.json"
+    longer = f"{made['id']}a"
+    kept.with_name(f"{longer}.json").write_text(kept.read_text().replace(made["id"], longer))
+    with pytest.raises(HemmaError, match="2 proposals begin with") as refused:
+        run("reject", made["id"][:-1])
+    assert refused.value.remedy == f"one of: {made['id']}, {longer}"
+    assert run("reject", made["id"])[0] == 0
+    assert [proposal.id for proposal in gotcha_queue.proposals()] == [longer]
 
 
 @pytest.mark.req("S17-R06")

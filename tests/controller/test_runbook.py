@@ -160,6 +160,12 @@ def test_an_entry_is_shown_by_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "source    https://" in run("show", "pad-is-eos")[1]
 
 
+def test_a_search_for_nothing_says_so(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runbook", "search", "no-such-word-anywhere"]) == 1
+    told = capsys.readouterr()
+    assert (told.out, told.err.splitlines()[0]) == ("", "warn     no page and no entry holds all of these words")
+
+
 def test_a_search_finds_a_section_with_its_line_and_an_entry_first(
     own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,6 +236,10 @@ def test_check_says_when_to_look_again_and_schedules_nothing(
 def test_a_folder_without_stamps_has_no_day_to_look_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "runbooks").mkdir()
     monkeypatch.chdir(tmp_path)
+    # A slip in a CI file would say that nothing is wrong with nothing.
+    with pytest.raises(HemmaError, match="holds no page and no entry"):
+        run("check")
+    (tmp_path / "runbooks/mine.md").write_text(PAGE)
     assert json.loads(run("check", "--json")[1])["next_check"] is None
 
 

@@ -175,6 +175,11 @@ def test_the_concept_changes_only_with_an_approval_in_the_log() -> None:
     assert memory.changed_concept(before, after, [approval]) == []
     assert len(memory.changed_concept(before, {**after, "vision": "three"}, [approval])) == 1
     assert len(memory.changed_concept(before, {"platform": "Linux"}, [])) == 1
+    # What stands may be approved afterwards, by a person and by nobody else, and only as it stands.
+    for by, left in (("p", 0), (None, 1)):
+        later = entry(2, concept={"field": "vision", "from": "two hosts", "to": "two hosts", "approved_by": by})
+        assert len(memory.changed_concept(before, after, [later])) == left
+        assert len(memory.changed_concept(before, {**after, "vision": "three"}, [later])) == 1
 
 
 def test_the_structure_keeps_what_vanished_and_what_people_added() -> None:

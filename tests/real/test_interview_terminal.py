@@ -188,6 +188,16 @@ def test_at_a_terminal_no_interview_asks_what_it_always_asked(on_terminal: Open,
     assert files(folder) == ["one/pyproject.toml"]
 
 
+def test_what_is_needed_says_so_and_leaving_there_writes_nothing_either(on_terminal: Open, folder: Path) -> None:
+    terminal = on_terminal("one", "init")
+    answer(terminal, *[b""] * len(QUESTIONS))
+    terminal.expect(rb"ssh alias of the host \(needed; Ctrl-C leaves\): ")
+    press_ctrl_c(terminal)
+    assert terminal.wait() == 130
+    assert b"left; nothing was written" in terminal.seen
+    assert files(folder) == []
+
+
 def test_another_answer_to_what_stands_there_changes_it(on_terminal: Open, cli: Cli, folder: Path) -> None:
     assert cli("init", "--host", "old", "--root", "/srv/old", cwd=folder / "one").returncode == 0
     terminal = on_terminal("one", "init", "--interview")

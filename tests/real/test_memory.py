@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -266,6 +267,16 @@ def test_what_hemma_changes_is_noted_with_secrets_masked(root: Path) -> None:
     assert secret not in (root / ".claude" / LOG).read_text("utf-8")
 
 
+@pytest.mark.req("S2-R11")
+def test_what_only_asks_leaves_no_note_and_what_changes_does(root: Path) -> None:
+    hemma(root, "init", "--show")
+    hemma(root, "hooks", "install", "--help")
+    assert entries(root) == []
+    hemma(root, "hooks", "install")
+    hemma(root, "init", "--host", "gpu-box", "--root", "~/work/repo", "--no-interview")
+    assert [entry["requested"].split()[1] for entry in entries(root)] == ["hooks", "init"]
+
+
 @pytest.mark.req("C17")
 def test_what_is_said_is_english_whatever_the_locale(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def said() -> list[str]:
@@ -285,6 +296,100 @@ def test_a_broken_log_is_never_written_over(root: Path) -> None:
     (root / ".claude" / LOG).write_text('{"entries": [')
     assert "is no log" in hemma(root, "memory", "log", "a", "b", code=1)
     assert (root / ".claude" / LOG).read_text() == '{"entries": ['
+
+
+@pytest.mark.req("S2-R08", "C18")
+def test_a_clone_without_the_driver_is_told_how_to_merge_by_entries(root: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    git(root, "clone", "-q", str(root), str(other))
+    git(other, "checkout", "-q", "-b", "side")
+    hemma(other, "memory", "log", "on the side", "done")
+    commit(other, "side")
+    git(other, "checkout", "-q", "main")
+    hemma(other, "memory", "log", "on main", "done")
+    commit(other, "main")
+    rows = json.loads(hemma(other, "doctor", "--offline", "--json", code=1))["rows"]
+    assert [row["mend"] for row in rows if (row["part"], row["name"]) == ("memory", "merging")] == ["hemma memory init"]
+    assert "CONFLICT" in git(other, "merge", "--no-edit", "side", code=1)
+    said = hemma(other, "memory", "check", code=1)
+    assert "marks of a merge" in said
+    remedy = re.search(r"^do +(hemma .*?) {3}\(", said, re.MULTILINE)
+    assert remedy, said
+    subprocess.run(["sh", "-c", remedy[1]], cwd=other, check=True, capture_output=True)
+    commit(other, "merged")
+    assert {each["requested"] for each in entries(other)} == {"on the side", "on main"}
+    assert "it only grew" in hemma(other, "memory", "check")
+    rows = json.loads(hemma(other, "doctor", "--offline", "--json", code=1))["rows"]
+    assert not [row for row in rows if row["name"] == "merging"]
+
+
+@pytest.mark.req("S2-R05", "S2-R13")
+def test_two_sides_of_the_concept_need_a_person_who_may_say_so_afterwards(root: Path) -> None:
+    git(root, "checkout", "-q", "-b", "side")
+    hemma(root, "memory", "concept", "--set", "platform", "Linux")
+    commit(root, "side")
+    git(root, "checkout", "-q", "main")
+    hemma(root, "memory", "concept", "--set", "platform", "macOS")
+    commit(root, "main")
+    git(root, "merge", "--no-edit", "side", code=1)
+    assert "--approve" in hemma(root, "memory", "concept", code=1)
+    git(root, "checkout", "--theirs", str(root / ".claude" / CONCEPT))
+    commit(root, "merged")
+    said = hemma(root, "memory", "check", code=1)
+    assert "1 thing was lost" in said
+    assert "hemma memory concept --set FIELD VALUE --approve" in said
+    hemma(root, "memory", "concept", "--set", "platform", "Linux")  # nobody approved
+    assert "without approval" in hemma(root, "memory", "check", code=1)
+    hemma(root, "memory", "concept", "--set", "platform", "Linux", "--approve")
+    assert "it only grew" in hemma(root, "memory", "check")
+    git(root, "add", "-A")
+    assert "it only grew" in hemma(root, "memory", "check", "--staged")
+
+
+@pytest.mark.req("S2-R08", "C18")
+def test_a_commit_that_broke_the_log_is_a_finding_and_what_follows_is_looked_at(root: Path) -> None:
+    log = root / ".claude" / LOG
+    hemma(root, "memory", "log", "first", "done")
+    commit(root, "first")
+    kept = log.read_text()
+    log.write_text(kept[:-4])
+    broke = hemma(root, "memory", "check", code=1)
+    assert "it ends in the middle" in broke
+    assert "git diff HEAD -- " in broke
+    commit(root, "cut")
+    log.write_text(kept)
+    assert "could not be read there" in hemma(root, "memory", "check", code=1)
+    commit(root, "back")
+    log.write_text(decide.EMPTY)
+    found = json.loads(hemma(root, "memory", "check", "--json", code=1))["findings"]
+    assert [each.partition(": ")[2][:20] for each in found] == ["a file of the memory", "an entry was removed"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("concept", "stray"), "no field is named"),
+        (("concept", "--set", "vison", "x"), "did you mean 'vision'"),
+        (("check", "--since", "bogus"), "git knows no revision 'bogus'"),
+        (("merge", "no", "such", "file"), "cannot be read"),
+    ],
+)
+def test_a_slip_on_the_command_line_is_refused_and_changes_nothing(
+    root: Path, words: tuple[str, ...], said: str
+) -> None:
+    before = {path: path.read_bytes() for path in (root / ".claude").iterdir()}
+    told = hemma(root, "memory", *words, code=2)
+    assert said in told
+    assert "\ndo " in told
+    assert {path: path.read_bytes() for path in (root / ".claude").iterdir()} == before
+
+
+def test_one_is_one(root: Path) -> None:
+    assert hemma(root, "memory", "search", "nothing", code=1) == "warn     no entry holds all of these words\n"
+    hemma(root, "memory", "log", "first", "done")
+    commit(root, "first")
+    assert "in 2 steps\n" in hemma(root, "memory", "check")
+    assert "in 1 step\n" in hemma(root, "memory", "check", "--since", "HEAD")
 
 
 def test_outside_a_clone_nothing_is_noted_and_nothing_fails(tmp_path: Path) -> None:

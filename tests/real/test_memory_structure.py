@@ -128,8 +128,9 @@ def test_the_structure_is_what_its_change_log_comes_to(root: Path) -> None:
     updated(root)
     assert len(json.loads((root / ".claude" / CHANGES).read_text())["entries"]) == 3  # nothing changed, nothing is said
     file.write_text("<<<<<<< ours\n")
-    with pytest.raises(HemmaError, match="is not valid JSON"):
+    with pytest.raises(HemmaError, match="marks of a merge") as refused:
         memory.structure()
+    assert refused.value.remedy == "hemma memory structure --rebuild"
     assert shown(root, "--rebuild") == after
     # A file that was cut short is made whole: what the log knows never goes.
     file.write_text(json.dumps({"modules": [{"name": standing["modules"][0]["name"]}]}))
@@ -247,6 +248,11 @@ def test_a_report_that_is_none_and_a_plan_without_words_are_refused(root: Path) 
     memory = Memory(str(root), ".claude")
     with pytest.raises(HemmaError):
         flow.update(memory, verify.Request(str(root)), str(root / "no-such-file"))
+    (root / "pyproject.toml").write_text("[project]\n")
+    # A file of the user's own that is none: nothing advises to move it away.
+    with pytest.raises(UsageError, match="no report of hemma verify") as refused:
+        flow.update(memory, verify.Request(str(root)), str(root / "pyproject.toml"))
+    assert refused.value.remedy.startswith("hemma verify --run-tests --json --out")
     flow.plan(memory, "app.later", "later")
     assert flow.plan(memory, "app.later", "other words")["modules"][-1]["purpose"] == "other words"
     with pytest.raises(UsageError):
