@@ -150,6 +150,13 @@ if os.sep != str(REAL_HOME):
     sys.addaudithook(_refuse_real_home)
 
 
+def pytest_configure() -> None:
+    """What nohup or a background job ignores, no program that a test starts may ignore: Ctrl-C, a closed terminal."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """With --cov, say which test file runs a line: what `hemma verify --tested` needs to say TESTED (S19-R07)."""
     measuring = sys.modules.get("coverage") and sys.modules["coverage"].Coverage.current()

@@ -64,7 +64,7 @@ def request_of(settings: dict[str, Any], options: dict[str, Any], argv: list[str
         "stdin": bool(options.get("stdin")),
         "lane": "hemma",
         "who": who(),
-        "host_name": host["name"],
+        "host_name": host.get("name"),
     }
 
 
