@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
 import signal
-import struct
 import subprocess
-import termios
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from lanes import interview as rules
-from tests.real.test_run_terminal import Terminal
+from tests.real.test_run_terminal import Terminal, terminals
 from tests.support import Cli
 
 # Each as it stands on the screen, to its very end: what is offered, in brackets, is its group.
@@ -51,28 +48,8 @@ def cli(folder: Path, hemma_with: Callable[[dict[str, str]], Cli]) -> Cli:
 @pytest.fixture
 def on_terminal(cli: Cli, folder: Path) -> Iterator[Open]:
     """`on_terminal("one", "init", …)`: hemma in that repository on a terminal of its own."""
-    opened: list[int] = []
-
-    def start(repository: str, *arguments: str, **env: str) -> Terminal:
-        master, slave = os.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 200, 0, 0))
-
-        def own_terminal() -> None:
-            os.setsid()
-            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-        before = termios.tcgetattr(slave)
-        streams = dict.fromkeys(("stdin", "stdout", "stderr"), slave)
-        environ = {"TERM": "xterm-256color", **env}
-        child = cli.start(*arguments, cwd=folder / repository, env=environ, preexec_fn=own_terminal, **streams)
-        os.close(slave)
-        opened.append(master)
-        return Terminal(child, master, before)
-
-    yield start
-    cli.end()
-    for master in opened:
-        os.close(master)
+    with terminals(cli, 200) as start:
+        yield lambda repository, *words, **env: start(*words, cwd=folder / repository, env=env)
 
 
 def answer(terminal: Terminal, *answers: bytes) -> None:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,14 +74,14 @@ class Terminal:
 Start = Callable[..., Terminal]
 
 
-@pytest.fixture
-def on_terminal(hemma: Cli) -> Iterator[Start]:
-    """`on_terminal("run", …)`: hemma on a terminal of 30 rows and 100 columns."""
+@contextlib.contextmanager
+def terminals(cli: Cli, columns: int) -> Generator[Start]:
+    """A function that starts this CLI on a terminal of 30 rows; at the end what it started is ended."""
     opened: list[int] = []
 
-    def start(*arguments: str) -> Terminal:
+    def start(*arguments: str, **more: Any) -> Terminal:
         master, slave = os.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
 
         def own_terminal() -> None:
             os.setsid()
@@ -89,15 +89,23 @@ def on_terminal(hemma: Cli) -> Iterator[Start]:
 
         before = termios.tcgetattr(slave)
         streams = dict.fromkeys(("stdin", "stdout", "stderr"), slave)
-        child = hemma.start(*arguments, **streams, preexec_fn=own_terminal, env={"TERM": "xterm-256color"})
+        environ = {"TERM": "xterm-256color", **more.pop("env", {})}
+        child = cli.start(*arguments, **streams, preexec_fn=own_terminal, env=environ, **more)
         os.close(slave)
         opened.append(master)
         return Terminal(child, master, before)
 
     yield start
-    hemma.end()
+    cli.end()
     for master in opened:
         os.close(master)
+
+
+@pytest.fixture
+def on_terminal(hemma: Cli) -> Iterator[Start]:
+    """`on_terminal("run", …)`: hemma on a terminal of 30 rows and 100 columns."""
+    with terminals(hemma, 100) as start:
+        yield start
 
 
 def test_a_program_on_a_pty_sees_a_terminal_of_our_size_and_kind(on_terminal: Start) -> None:

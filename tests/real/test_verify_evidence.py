@@ -33,8 +33,13 @@ FILES = {
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HEMMA_CACHE_DIR", str(tmp_path / "cache"))
+    return planted(tmp_path, FILES)
+
+
+def planted(tmp_path: Path, files: dict[str, str]) -> Path:
+    """A clone with these files in its work tree, not yet committed."""
     folder = make_repository(tmp_path).path
-    for name, text in FILES.items():
+    for name, text in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
     return folder

@@ -10,7 +10,7 @@ import pytest
 from controller.flows import verify as flow
 from manifests.errors import UsageError
 from manifests.verify import Finding
-from tests.support import make_repository
+from tests.real.test_verify_evidence import planted
 
 PROJECT = '[project]\nname = "app"\nversion = "1"\n[project.scripts]\napp = "app.cli:main"\n'
 WANTED = '[tool.hemma.verify]\nheader = """\n# {project}: {path}\n# Owner: the people of app\n"""\n'
@@ -27,10 +27,7 @@ FILES = {
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HEMMA_CACHE_DIR", str(tmp_path / "cache"))
-    folder = make_repository(tmp_path).path
-    for name, text in FILES.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(text)
+    folder = planted(tmp_path, FILES)
     git(folder, "add", "--all")
     git(folder, "commit", "-q", "-m", "All")
     return folder

@@ -10,7 +10,8 @@ import contextlib
 import hashlib
 import os
 import shutil
-from typing import Protocol
+from collections.abc import Generator
+from typing import BinaryIO, Protocol
 
 
 class Files(Protocol):
@@ -62,17 +63,8 @@ class LocalFiles:
 
     def replace(self, path: str, data: bytes) -> None:
         """See `Files.replace`. No fsync of the folder: FUSE mounts refuse it, and the reader checks anyway."""
-        target = self._made(path)
-        temporary = f"{target}.{os.getpid()}.tmp"
-        try:
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        finally:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
+        with self._replaced(path) as file:
+            file.write(data)
 
     def truncate(self, path: str, size: int) -> None:
         """See `Files.truncate`."""
@@ -80,11 +72,17 @@ class LocalFiles:
 
     def bring(self, path: str, source: str) -> None:
         """See `Files.bring`."""
+        with open(source, "rb") as whole, self._replaced(path) as file:
+            shutil.copyfileobj(whole, file, 1 << 20)
+
+    @contextlib.contextmanager
+    def _replaced(self, path: str) -> Generator[BinaryIO]:
+        """A file to write, which takes the place of the one at `path` when the block has ended well."""
         target = self._made(path)
         temporary = f"{target}.{os.getpid()}.tmp"
         try:
-            with open(source, "rb") as whole, open(temporary, "wb") as file:
-                shutil.copyfileobj(whole, file, 1 << 20)
+            with open(temporary, "wb") as file:
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, target)
