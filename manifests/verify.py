@@ -63,7 +63,8 @@ class VerifySettings(Model):
 
     `entry`: more entry points: `module`, `module:function` or a path. `sent`: modules that travel by value and start
     elsewhere, `module` or `module as other_name`. `optional`: modules that may be unwired. `critical`: when given, only
-    these must be wired. `roots`: folders that imports start from; found when not given. `header`: the comment lines that
+    these must be wired. `loads_others`: modules whose dynamic imports load what is not in this repository, such as a user's own
+    code: no warning. `roots`: folders that imports start from; found when not given. `header`: the comment lines that
     every module begins with, {project}, {path} and {name} filled in; off when not given (S6-R13). `language`: "en" wants
     names, comments and docstrings in English; off when not given (S6-R21).
     """
@@ -72,6 +73,7 @@ class VerifySettings(Model):
     sent: Words = ()
     optional: Words = ()
     critical: Words = ()
+    loads_others: Words = ()
     exclude: Words = ()
     roots: Words = ()
     tests: Words = TEST_FILES

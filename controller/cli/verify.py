@@ -51,7 +51,7 @@ def verify(
     """Check that every module is reached from an entry point: WIRED, NOT WIRED or DUPLICATE.
 
     Entry points come from pyproject.toml, __main__, scripts, CI files and notebooks; without --run-tests nothing is imported or run.
-    [tool.hemma.verify] names more: entry, sent, optional, critical, exclude.
+    [tool.hemma.verify] names more: entry, sent, optional, critical, exclude, loads_others.
 
     Example: hemma verify --since origin/main
 

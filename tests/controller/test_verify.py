@@ -96,6 +96,22 @@ def test_many_files_are_scanned_by_children_with_the_same_result(
     assert verified(folder) == alone
 
 
+@pytest.mark.req("S19-R03")
+def test_who_loads_the_code_of_others_says_so_and_is_not_warned_of(tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/__init__.py").write_text('"""The app."""\n')
+    (tmp_path / "app/cli.py").write_text(
+        "import importlib\n\n\ndef main(theirs):\n    importlib.import_module(theirs).run()\n"
+    )
+    project = '[project]\nname = "app"\nversion = "1"\n[project.scripts]\napp = "app.cli:main"\n'
+    (tmp_path / "pyproject.toml").write_text(project)
+    (warned,) = verified(tmp_path).findings
+    assert (warned.kind, warned.module, warned.fails) == ("dynamic", "app.cli", False)
+    assert 'loads_others = ["app.cli"]' in warned.remedy
+    (tmp_path / "pyproject.toml").write_text(project + '[tool.hemma.verify]\nloads_others = "app.*"\n')
+    assert verified(tmp_path).findings == ()
+
+
 # --- settings --------------------------------------------------------------------------------------------------------
 
 
