@@ -176,8 +176,10 @@ class ChaosProxy:
         server.setblocking(False)
         try:
             await self._loop.sock_connect(server, (ADDRESS, self.target_port))
-        except OSError:
+        except (OSError, asyncio.CancelledError) as error:
             await _Link(client, server, []).reset()
+            if isinstance(error, asyncio.CancelledError):  # `refuse` came between: nobody would ever close the two
+                raise
             return
         for side in (client, server):
             side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
