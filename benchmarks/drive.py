@@ -265,9 +265,8 @@ def runs_tree(size: Size) -> list[Any]:
 
 def status(bench: Bench, size: Size) -> list[Row]:
     """All runs as rows, once from nothing and once more, beside PyDrive2."""
-    rounds: list[
-        tuple[float, int, float, int, int]
-    ] = []  # seconds and calls: of the first, of the second; of the third
+    # Seconds and calls of the first look, of the second, calls of the third.
+    rounds: list[tuple[float, int, float, int, int]] = []
     theirs: list[tuple[float, int]] = []
     with emulator(bench, runs_tree(size), 80) as address:
         for _ in range(size.rounds):

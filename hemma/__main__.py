@@ -47,10 +47,9 @@ def main() -> int:
 
 def _disk_budget(host: str) -> int | None:
     """What its person wants kept of the runs on this host, in bytes; asked once a day."""
-    from controller.flows import personal
+    from controller.flows.personal import kept_bytes
 
-    gigabytes = personal.usual(host).get("prune.size_gb")
-    return None if gigabytes is None else int(float(gigabytes) * (1 << 30))
+    return kept_bytes(host)
 
 
 def run_hemma() -> int:

@@ -16,7 +16,6 @@ import fnmatch
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from manifests.verify import (
-    FAILING,
     EntryRow,
     Finding,
     FindingKind,
@@ -226,30 +225,22 @@ class _Judged:
         found: list[Finding] = []
         if facts.broken:
             remedy = f"python -m py_compile {row.path}"
-            found.append(
-                self._finding(row, "broken", f"Python cannot read it: {facts.broken}", remedy, facts.broken_line)
-            )
+            found.append(Finding.of(row, "broken", f"Python cannot read it: {facts.broken}", remedy, facts.broken_line))
         elif stub := self._stub(source):
             kind: FindingKind = "empty" if stub == "empty" else "stub" if stub.startswith("stub") else "placeholder"
-            found.append(self._finding(row, kind, stub, _STUB_REMEDY))
+            found.append(Finding.of(row, kind, stub, _STUB_REMEDY))
         else:
             found += [
-                self._finding(row, "stub-function", f"{name} does nothing", "", line)
+                Finding.of(row, "stub-function", f"{name} does nothing", "", line)
                 for name, line in facts.stub_functions
             ]
         if row.status == "NOT WIRED":
-            found.append(self._finding(row, "not-wired", row.why, f"use it, remove it, or {_declare(row)}"))
+            found.append(Finding.of(row, "not-wired", row.why, f"use it, remove it, or {_declare(row)}"))
         elif row.status == "DUPLICATE":
             copy = self.copies[row.path]
             kind = "shadow" if copy.kind == "shadow" else "duplicate"
-            found.append(self._finding(row, kind, row.why, f"keep one of the two, rename it, or {_declare(row)}"))
+            found.append(Finding.of(row, kind, row.why, f"keep one of the two, rename it, or {_declare(row)}"))
         return found
-
-    def _finding(self, row: ModuleRow, kind: FindingKind, message: str, remedy: str, line: int = 1) -> Finding:
-        fails = row.critical and kind in FAILING
-        return Finding(
-            kind=kind, path=row.path, line=line, module=row.name, message=message, remedy=remedy, fails=fails
-        )
 
     def missing_entries(self) -> list[Finding]:
         """Entry points that lead nowhere: the program that they announce cannot start."""

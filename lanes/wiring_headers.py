@@ -10,7 +10,7 @@ import dataclasses
 import fnmatch
 from collections.abc import Iterable, Iterator, Mapping
 
-from manifests.verify import FAILING, Finding, ModuleRow
+from manifests.verify import Finding, ModuleRow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,12 +52,14 @@ def header_findings(headers: Headers, rows: Iterable[ModuleRow]) -> Iterator[Fin
         now, before = header_of(headers.now[row.path]), header_of(headers.before.get(row.path, ""))
         if len(now) < least:
             wanted = rendered(headers.template, headers.project, row).replace("\n", " | ")
-            yield _finding(
-                row, "it has no header" if not now else "its header is too short", f"begin it with: {wanted}"
+            yield Finding.of(
+                row, "header", "it has no header" if not now else "its header is too short", f"begin it with: {wanted}"
             )
         elif len(before) >= least and now != before:
             first = next((pair for pair in zip(before, now, strict=False) if pair[0] != pair[1]), (before[-1], now[-1]))
-            yield _finding(row, f"its header changed: {first[0]!r} became {first[1]!r}", f"put back {first[0]!r}")
+            yield Finding.of(
+                row, "header", f"its header changed: {first[0]!r} became {first[1]!r}", f"put back {first[0]!r}"
+            )
 
 
 def is_exempt(path: str, patterns: Iterable[str]) -> bool:
@@ -66,8 +68,3 @@ def is_exempt(path: str, patterns: Iterable[str]) -> bool:
     if name == "__init__.py" or not name.endswith(".py"):
         return True
     return any(fnmatch.fnmatchcase(path, each) or fnmatch.fnmatchcase(name, each) for each in patterns)
-
-
-def _finding(row: ModuleRow, message: str, remedy: str) -> Finding:
-    fails = row.critical and "header" in FAILING
-    return Finding(kind="header", path=row.path, line=1, module=row.name, message=message, remedy=remedy, fails=fails)

@@ -12,7 +12,7 @@ import re
 import tokenize
 from collections.abc import Iterable, Iterator, Mapping
 
-from manifests.verify import FAILING, Finding, ModuleRow
+from manifests.verify import Finding, ModuleRow
 
 
 def _common(words: str) -> frozenset[str]:
@@ -51,11 +51,13 @@ def language_findings(files: Mapping[str, Said], rows: Iterable[ModuleRow]) -> I
         text, tree = files[row.path]
         names = sorted({name for name in _names(tree) if not name.isascii()})
         if names:
-            yield _finding(row, 1, f"names that are no English words: {', '.join(names[:3])}", "rename them")
+            said = f"names that are no English words: {', '.join(names[:3])}"
+            yield Finding.of(row, "language", said, "rename them")
         for line, block in sorted([*_docstrings(tree), *_comments(text)]):
             language = foreign(block)
             if language is not None:
-                yield _finding(row, line, f"this reads as {language}: {_short(block)!r}", "say it in English")
+                said = f"this reads as {language}: {_short(block)!r}"
+                yield Finding.of(row, "language", said, "say it in English", line)
 
 
 def foreign(block: str) -> str | None:
@@ -112,10 +114,3 @@ def _comment_lines(text: str) -> Iterator[tuple[int, str]]:
 def _short(block: str) -> str:
     said = " ".join(block.split())
     return said if len(said) <= 60 else said[:59] + "…"
-
-
-def _finding(row: ModuleRow, line: int, message: str, remedy: str) -> Finding:
-    fails = row.critical and "language" in FAILING
-    return Finding(
-        kind="language", path=row.path, line=line, module=row.name, message=message, remedy=remedy, fails=fails
-    )

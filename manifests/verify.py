@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -24,21 +24,9 @@ FindingKind = Literal[
     "header",
     "language",
 ]
-# These end the check; the rest is for information.
-FAILING: frozenset[FindingKind] = frozenset(
-    {
-        "not-wired",
-        "duplicate",
-        "shadow",
-        "empty",
-        "stub",
-        "placeholder",
-        "broken",
-        "entry-missing",
-        "header",
-        "language",
-    }
-)
+# These inform; all others end the check.
+INFORMING: frozenset[FindingKind] = frozenset({"dynamic", "stub-function"})
+FAILING: frozenset[FindingKind] = frozenset(get_args(FindingKind)) - INFORMING
 
 
 def _several(value: object) -> object:
@@ -121,6 +109,12 @@ class Finding(Model):
     message: RawText
     remedy: RawText = ""
     fails: bool = False
+
+    @classmethod
+    def of(cls, row: ModuleRow, kind: FindingKind, message: str, remedy: str, line: int = 1) -> Self:
+        """What is to be said of one module; it fails the check where module and kind are critical."""
+        fails = row.critical and kind in FAILING
+        return cls(kind=kind, path=row.path, line=line, module=row.name, message=message, remedy=remedy, fails=fails)
 
 
 class EntryRow(Model):

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from controller.cli import known
 from controller.reports import console, surprise
 from manifests.errors import HemmaError, UsageError
 
@@ -165,16 +166,8 @@ def _expected(error: HemmaError, argv: list[str], *, debug: bool) -> int:
         traceback.print_exception(error)
     console.show_error(error, as_json="--json" in argv)
     if argv and argv[0] != "run" and not isinstance(error, UsageError):
-        _say_what_is_known(error)
+        known.say(error.message, error.code)
     return error.exit_code
-
-
-def _say_what_is_known(error: HemmaError) -> None:
-    """Name the entries of the runbooks that know this symptom (S17-R04)."""
-    from controller.flows.gotcha import hints
-    from controller.reports import hints as shown
-
-    shown.show(hints(error.message, error.code))
 
 
 def _surprise(error: Exception, argv: list[str], *, debug: bool) -> int:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from controller.cli import known
 from controller.flows import host as flow
 from controller.flows import hosts_file
 from controller.flows.host_paths import on_host
@@ -172,10 +173,7 @@ def _say_known(findings: list[Finding]) -> None:
     """Name the entries of the runbooks that know what failed (S17-R04)."""
     bad = "\n".join(finding.fact for finding in findings if finding.level == "fail")
     if bad:
-        from controller.flows import gotcha
-        from controller.reports import hints
-
-        hints.show(gotcha.hints(bad))
+        known.say(bad)
 
 
 def _show(host: HostSettings, findings: list[Finding]) -> None:

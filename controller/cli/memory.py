@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -15,9 +14,6 @@ from controller.flows import memory as flow
 from controller.reports import console
 from manifests.errors import UsageError
 from manifests.memory import ENTRY_STATUSES, LOG
-
-if TYPE_CHECKING:
-    from controller.flows.verify import Request
 
 app = typer.Typer(help="The project's memory: concept, structure and log, which only grow.", no_args_is_help=True)
 
@@ -175,9 +171,10 @@ def structure(
     memory = _memory()
     has_evidence = stored is not None or run_tests or bool(active or tested or junit)
     if is_progress or is_update or is_rebuild or has_evidence or planned is not None:
+        from controller.cli.verify import asked
         from controller.flows import memory_structure as flows
 
-        request = _asked(memory.root, active, tested, junit, run_tests=run_tests)
+        request = asked(memory.root, None, active, tested, junit, run_tests=run_tests)
         if is_progress:
             _show_progress(flows.progress(memory, request, stored), as_json=as_json)
             return
@@ -192,15 +189,6 @@ def structure(
         console.show_json(said)
     else:
         _show_modules(said["modules"])
-
-
-def _asked(root: str, active: Files, tested: Files, junit: Files, *, run_tests: bool) -> Request:
-    """What verify is asked about the repository at `root`."""
-    from controller.cli.verify import progress
-    from controller.flows.verify import Request
-
-    request = Request(root, None, tuple(active or ()), tuple(tested or ()), tuple(junit or ()))
-    return dataclasses.replace(request, run_tests=progress) if run_tests else request
 
 
 def _said(purpose: str) -> str:

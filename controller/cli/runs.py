@@ -18,7 +18,6 @@ from lanes.retention import MAX_BYTES
 from manifests.errors import HemmaError, UsageError
 from remote.stdio import stderr_notice, stdin_source, write_to
 
-USUAL_GB = MAX_BYTES / (1 << 30)
 _STATE_STYLES = {"running": "green", "starting": "green", "lost": "bold red"}
 
 
@@ -197,9 +196,10 @@ def prune(
     from controller.flows import personal
 
     there = settings_for(host)["host"]
-    if size_gb is None:
-        size_gb = float(personal.usual(there["name"]).get("prune.size_gb", USUAL_GB))
-    done = flow.prune(there, max_age_s=days * 86400, max_bytes=int(size_gb * (1 << 30)), is_dry=is_dry)
+    max_bytes = personal.kept_bytes(there["name"]) if size_gb is None else int(size_gb * (1 << 30))
+    if max_bytes is None:
+        max_bytes = MAX_BYTES
+    done = flow.prune(there, max_age_s=days * 86400, max_bytes=max_bytes, is_dry=is_dry)
     if as_json:
         console.show_json({**done, "dry_run": is_dry})
         return

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from controller.cli import known
 from controller.cli.run import settings_for
 from controller.flows import run as run_flow
 from controller.flows import train as flow
@@ -130,7 +131,7 @@ def _follow(settings: dict[str, Any], run: str, *, as_json: bool) -> None:
         # The runbooks know a failure by the code of its cause, not by the executor's word for why it gave up.
         stopped.code = screen.failure_code or stopped.code
         if as_json:  # the last line has said it
-            _say_known(stopped.message, stopped.code)
+            known.say(stopped.message, stopped.code)
             raise typer.Exit(code)
         raise stopped
     code = run_flow.exit_code_of(end, session.run_id)
@@ -142,21 +143,13 @@ def _follow(settings: dict[str, Any], run: str, *, as_json: bool) -> None:
     raise typer.Exit(code)
 
 
-def _say_known(text: str, code: str) -> None:
-    """Name the entries of the runbooks that know this failure; an error that ends a verb gets them from the command line."""
-    from controller.flows import gotcha
-    from controller.reports import hints
-
-    hints.show(gotcha.hints(text, code))
-
-
 def _say_known_of(settings: dict[str, Any], run_id: str) -> None:
-    """The same for a training that ended, from its own files."""
+    """Name the entries of the runbooks that know why a training ended, from its own files."""
     from controller.flows import failed
 
     found = failed.training_of(settings, run_id)
     if found is not None and found.stopped is not None:
-        _say_known(found.text, found.code)
+        known.say(found.text, found.code)
 
 
 def _keep_report(settings: dict[str, Any], run_id: str) -> None:

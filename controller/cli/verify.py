@@ -66,8 +66,7 @@ def verify(
         raise UsageError(f"--format {form} is none of {', '.join(FORMATS)}", remedy="hemma verify --format table")
     if out is not None and form == "table":
         raise UsageError("a table is for the terminal", remedy=f"hemma verify --format html --out {out}")
-    request = flow.Request(folder, since, tuple(active or ()), tuple(tested or ()), tuple(junit or ()))
-    report = flow.verify(dataclasses.replace(request, run_tests=progress) if run_tests else request)
+    report = flow.verify(asked(folder, since, active, tested, junit, run_tests=run_tests))
     if form == "table":
         verify_table.show(report, every=every)
     else:
@@ -78,7 +77,15 @@ def verify(
         raise typer.Exit(1)
 
 
-def progress(done: int, total: int, what: str) -> None:
+def asked(
+    folder: str, since: str | None, active: Files, tested: Files, junit: Files, *, run_tests: bool
+) -> flow.Request:
+    """The request that these options make."""
+    request = flow.Request(folder, since, tuple(active or ()), tuple(tested or ()), tuple(junit or ()))
+    return dataclasses.replace(request, run_tests=_progress) if run_tests else request
+
+
+def _progress(done: int, total: int, what: str) -> None:
     """A line that counts on a terminal; nothing elsewhere."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\033[K{done}/{total} {console.printable(what)[:70]}" if what else "\r\033[K")

@@ -214,7 +214,8 @@ def _runs(resolved: Resolved) -> Iterator[Row]:
             continue
         name = one.training.name if one.training else None
         masked = {**run, "command": redact(str(run["command"])).text}
-        yield checkup.of_failure(masked, one.diagnosis(), _known_of(one), name)
+        diagnosis = one.diagnosis()
+        yield checkup.of_failure(masked, diagnosis, _known_of(one, diagnosis), name)
 
 
 # --- what is known ---------------------------------------------------------------------------------------------------
@@ -225,8 +226,8 @@ def _known(text: str, code: str = "", most: int = gotcha.MOST_HINTS) -> tuple[Kn
     return tuple(Known(match.entry.id, match.entry.fix, match.entry.sources) for match in found)
 
 
-def _known_of(run: failed.Failed, most: int = gotcha.MOST_HINTS) -> tuple[Known, ...]:
-    code = str(run.diagnosis()["code"])
+def _known_of(run: failed.Failed, diagnosis: failed.Facts, most: int = gotcha.MOST_HINTS) -> tuple[Known, ...]:
+    code = str(diagnosis["code"])
     return _known(run.text, "" if code == "unrecognised" else code, most)
 
 
@@ -249,9 +250,10 @@ def of_run(settings: dict[str, Any], run: str) -> dict[str, Any]:
     shown |= {"is_bad": found.is_bad, "stopped": masked}
     if not found.is_bad:
         return {**shown, "diagnosis": None, "known": [], "next": []}
-    known = _known_of(found, MOST_KNOWN)
+    diagnosis = found.diagnosis()
+    known = _known_of(found, diagnosis, MOST_KNOWN)
     entries = [{"id": each.id, "fix": each.fix, "sources": list(each.sources)} for each in known]
-    return {**shown, "diagnosis": found.diagnosis(), "known": entries, "next": _next(found, known)}
+    return {**shown, "diagnosis": diagnosis, "known": entries, "next": _next(found, known)}
 
 
 def _next(run: failed.Failed, known: tuple[Known, ...]) -> list[str]:

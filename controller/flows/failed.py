@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from controller.flows import runs as runs_flow
 from controller.flows.train import FOLDER, INDEX, JOB, files_of
+from lanes.analyses import standing
 from lanes.failures import Diagnosis, FailureFacts, classify
 from lanes.redaction import redact
 
@@ -101,14 +102,10 @@ def training_of(settings: dict[str, Any], run: str) -> Training | None:
 
 def last_analysis(events: Iterable[Mapping[str, Any]]) -> Facts | None:
     """The newest failure that the executor analysed and did not outlive, None where there is none."""
-    found: Facts | None = None
+    found: Mapping[str, Any] | None = None
     for event in events:
-        data = _mapping(event.get("data")) or {}
-        if event.get("kind") == "analysis":
-            found = data or None
-        elif event.get("kind") == "stage" and data.get("outcome") in ("passed", "partial"):
-            found = None
-    return found
+        found = standing(found, str(event.get("kind")), _mapping(event.get("data")) or {})
+    return dict(found) if found else None
 
 
 def _written(settings: dict[str, Any], run: str) -> str:

@@ -146,7 +146,8 @@ def accepted(where: Ground, key: str, answer: str, environ: Mapping[str, str]) -
     """The answer as it is kept; `-` is the answer that forgets, and comes back empty. Raises lanes' Refused."""
     if answer.strip() == FORGET:
         return ""
-    text = rules.accepted(key, answer, platforms=platforms(), known=secret_values(environ))
+    names = platforms() if key == "platform" else ()
+    text = rules.accepted(key, answer, platforms=names, known=secret_values(environ))
     if key in ("entry", "configs"):
         _demand_there(where, key, text)
     return text

@@ -39,10 +39,12 @@ def update(memory: Memory, request: verify.Request, stored: str | None = None) -
     can be made again (C2). Raises UsageError or HemmaError as verify does.
     """
     found, now, before = _looked(memory, request, stored)
+
+    def with_what_is_found(whole: list[Module]) -> list[Module]:
+        return structure.merged(whole, structure.judged(found, whole, now, before), today().isoformat())
+
     with memory.locked():
-        standing = memory.structure()["modules"]
-        words = structure.judged(found, _whole(memory, standing), now, before)
-        return _written(memory, "verify", lambda whole: structure.merged(whole, words, today().isoformat()))
+        return _written(memory, "verify", with_what_is_found)
 
 
 def plan(memory: Memory, name: str, purpose: str) -> dict[str, Any]:

@@ -132,6 +132,12 @@ def usual(host: str | None) -> dict[str, Any]:
     return found
 
 
+def kept_bytes(host: str) -> int | None:
+    """The disk budget for the runs of this host, in bytes; None where none is known."""
+    gigabytes = usual(host).get("prune.size_gb")
+    return None if gigabytes is None else int(gigabytes * (1 << 30))
+
+
 def config_rows(host: str) -> dict[str, dict[str, Any]]:
     """The same as rows of `hemma config`."""
     return {key: {"value": value, "from": ORIGIN} for key, value in usual(host).items()}

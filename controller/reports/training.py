@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,6 +12,7 @@ from rich.live import Live
 
 from controller.reports import console
 from controller.reports.training_status import BARS, Status, duration, sparkline
+from lanes.analyses import standing
 
 __all__ = ["BARS", "EventScreen", "alert_words", "sparkline"]
 
@@ -51,7 +53,7 @@ class EventScreen:
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
         self.last_stop: dict[str, Any] | None = None
-        self.failure_code = ""
+        self._analysis: Mapping[str, Any] | None = None
         self.seen = 0
         self._out = console.out()
         self._status = Status()
@@ -78,18 +80,17 @@ class EventScreen:
         self.seen += 1
         if event["kind"] == "stopped":
             self.last_stop = event
-        self._note_failure(event["kind"], event.get("data") or {})
+        self._analysis = standing(self._analysis, event["kind"], event.get("data") or {})
         if self.as_json:
             sys.stdout.write(json.dumps(event) + "\n")
             sys.stdout.flush()
         else:
             self._show(event["kind"], event.get("data") or {}, str(event.get("at", "")))
 
-    def _note_failure(self, kind: str, data: dict[str, Any]) -> None:
-        if kind == "analysis":
-            self.failure_code = str(data.get("code") or "")
-        elif kind == "stage" and data.get("outcome") in ("passed", "partial"):
-            self.failure_code = ""
+    @property
+    def failure_code(self) -> str:
+        """The code of the failure that stands, empty where none does."""
+        return str((self._analysis or {}).get("code") or "")
 
     def _show(self, kind: str, data: dict[str, Any], at: str) -> None:
         show = getattr(self, "_on_" + kind.replace("-", "_"), None)
