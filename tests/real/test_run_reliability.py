@@ -126,7 +126,7 @@ def test_a_detached_run_outlives_everything_between(own: Cli, own_sshd: Loopback
     assert (started.returncode, started.stderr) == (0, b"")
     wait_for_state(own, "running", run_id)
     agent = the_agent(own_sshd)
-    for pid in (*brokers(own), agent):
+    for pid in (agent, *brokers(own)):  # the other way round the agent may be gone before its turn
         os.kill(pid, signal.SIGKILL)
     loopback.stop("own", str(tmp_path / "loopback"))
     time.sleep(1.2)
