@@ -109,12 +109,11 @@ def _name_of(uid: int) -> str:
 
 
 def _remedy(path: str, facts: os.stat_result) -> str:
-    import shlex  # only on the way to a refusal
+    from manifests.commands import command  # only on the way to a refusal
 
-    quoted = shlex.quote(path)
     if facts.st_uid == os.geteuid() and not stat.S_ISLNK(facts.st_mode):
-        return f"look what is there (ls -la {quoted}), then: chmod go-rwx {quoted}"
-    return f"ls -ld {quoted}; remove it, or let Hemma use another folder (HEMMA_STATE_DIR, HEMMA_CONFIG_DIR, HEMMA_CACHE_DIR)"
+        return command("look what is there, then: chmod go-rwx {}", path)
+    return command("see whose it is: ls -ld {}; then remove it, or set HEMMA_STATE_DIR to another folder", path)
 
 
 def peer_uid(sock: socket.socket) -> int | None:

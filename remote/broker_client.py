@@ -12,6 +12,7 @@ import sys
 import zlib
 
 from manifests import ownership
+from manifests.commands import command
 from manifests.errors import NotPrivate, Unreachable
 from manifests.places import private_dir, state_dir
 
@@ -133,7 +134,7 @@ def open_socket(path: str) -> socket.socket | None:
         sock.close()
         raise NotPrivate(
             f"a process of user id {uid}, not yours, answers on the broker's socket {path}: nothing was sent to it",
-            remedy=f"see who it is: ls -la {os.path.dirname(path)}; go without a broker: HEMMA_BROKER=off",
+            remedy=command("see whose it is: ls -la {}; go without a broker: HEMMA_BROKER=off", os.path.dirname(path)),
         )
     return sock
 
