@@ -312,10 +312,10 @@ def _in_the_way(root: str, commit: str) -> list[str]:
     coming = repository.start("diff", "--name-only", "--no-renames", "--diff-filter=d", "-z", "HEAD..." + commit)
     tracked = set((repository.text("ls-files", "-z") or "").split("\0"))
     paths = [path for path in (_output(coming) or "").split("\0") if path and path not in tracked]
-    return sorted({found for path in paths for found in _untracked_at(root, path, tracked)})
+    return sorted({found for path in paths for found in untracked_at(root, path, tracked)})
 
 
-def _untracked_at(root: str, path: str, tracked: set[str]) -> Iterator[str]:
+def untracked_at(root: str, path: str, tracked: set[str]) -> Iterator[str]:
     """What would have to go for `path` to be a file: itself, a file where it needs a folder, or what such a folder holds."""
     parts = path.split("/")
     for count in range(1, len(parts)):

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import time
 
-from . import frames, identity, stdin, store, terminal, viewers
+from . import frames, git_watch, identity, stdin, store, terminal, viewers
 from .spool import Spool, drain_late
 
 HEARTBEAT_S = 10.0
@@ -40,6 +40,7 @@ class Supervisor:
         self.viewers.add(control)
         self.input = stdin.Input(self.selector, self.viewers.tell)
         self.spools: list[Spool] = []
+        self.git: git_watch.GitWatch | None = None
         self.process: subprocess.Popen[bytes] | None = None
         self.acknowledged = dict.fromkeys(store.STREAMS, 0)
         self.lease_s = _seconds(request.get("lease_s"))
@@ -71,6 +72,8 @@ class Supervisor:
         self._watch_children()
         try:
             self.viewers.listen()
+            if self.request.get("git_guard"):
+                self.git = git_watch.GitWatch(self.selector, self.folder)
         except OSError as error:
             self.reason = "not-started"
             self._finish(255, None, "the host cannot keep the run's record: %s" % error.strerror)
@@ -154,6 +157,8 @@ class Supervisor:
                 key.data()
             self._on_time()
         self.viewers.close()
+        if self.git is not None:
+            self.git.close()
         drain_late(self.spools)
 
     def _pause(self) -> float:
@@ -280,6 +285,8 @@ class Supervisor:
             os.read(self.wakeup, 4096)
         except BlockingIOError:
             pass
+        if self.git is not None:
+            self.git.reap()
         code = self.process.poll() if self.process is not None and self.exited_at is None else None
         if code is None:
             return
