@@ -13,7 +13,7 @@ import subprocess
 from lanes import git_guard, git_harms
 from lanes.git_words import split
 
-from . import frames, git_shim, gitfacts, gitwork, store
+from . import frames, git_shim, gitfacts, store
 
 _ALIASES = 10
 
@@ -226,9 +226,9 @@ def _saved(caller: Caller, top: str, verb: str, taken: git_guard.Taken, run_fold
 
 def _at_risk(caller: Caller, top: str, taken: git_guard.Taken) -> list[str]:
     """Paths from the top of files that git ignores and that the call could take: it guards untracked ones, not these."""
-    repository = gitwork.Repository(top)
+    here = Caller(caller.real, top, {}, [])
     if taken.is_all:
-        listed = repository.text("ls-files", "--others", "--ignored", "--exclude-standard", "-z") or ""
+        listed = here.says("ls-files", "--others", "--ignored", "--exclude-standard", "-z")
         return [path for path in listed.split("\0") if path]
     found = {}
     tracked: set[str] = set()
@@ -240,12 +240,10 @@ def _at_risk(caller: Caller, top: str, taken: git_guard.Taken) -> list[str]:
             commit = _commit(caller, name)
             if not commit:
                 continue
-            coming = repository.text(
-                "diff-index", "--cached", "--name-only", "--no-renames", "--diff-filter=D", "-z", commit
-            )
-            for path in (coming or "").split("\0"):
+            coming = here.says("diff-index", "--cached", "--name-only", "--no-renames", "--diff-filter=D", "-z", commit)
+            for path in coming.split("\0"):
                 if path:
-                    tracked = tracked or set((repository.text("ls-files", "-z") or "").split("\0"))
-                    found.update(dict.fromkeys(gitwork.untracked_at(top, path, tracked), True))
+                    tracked = tracked or set(here.says("ls-files", "-z").split("\0"))
+                    found.update(dict.fromkeys(gitfacts.untracked_at(top, path, tracked), True))
             break
     return sorted(found)

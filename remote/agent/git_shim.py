@@ -2,7 +2,7 @@
 
 A run in a git work tree gets a folder `hemma-git` in its own folder, with two files of plain sh. `git` finds the next git on
 PATH, and for a call whose words are harmless becomes it: one start of sh is all that costs. Any other call becomes
-git_ask.py, which asks the run's supervisor (git_judge.py). `env` is what bash reads when a login shell or a script starts
+git_ask.py, which asks the run's supervisor (git_judge.py). `env.sh` is what bash reads when a login shell or a script starts
 (BASH_ENV): a profile that sets PATH anew would leave the guard behind. Both hold no word of the user's.
 """
 
@@ -95,9 +95,9 @@ def install(run_folder: str, environment: dict[str, str]) -> str | None:
     _write(shim, _filled(_SHIM, words), 0o700)
     if not os.access(shim, os.X_OK):  # mounted noexec
         return None
-    _write(os.path.join(folder, "env"), _filled(_ENV, words), 0o600)
+    _write(os.path.join(folder, "env.sh"), _filled(_ENV, words), 0o600)
     environment["PATH"] = folder + os.pathsep + environment.get("PATH", os.defpath)
-    environment.setdefault("BASH_ENV", os.path.join(folder, "env"))
+    environment.setdefault("BASH_ENV", os.path.join(folder, "env.sh"))
     return folder
 
 

@@ -17,21 +17,38 @@ _QUESTION_S = 30
 
 
 class GitWatch:
-    """Listens in the run's folder, which must be the current one; the loop that owns `selector` calls what it registers."""
+    """Listens in the run's folder; the loop that owns `selector` calls what it registers."""
 
     def __init__(self, selector: selectors.BaseSelector, folder: str) -> None:
         self.selector = selector
         self.folder = folder
         self.children: set[int] = set()
+        self.listener: socket.socket | None = None
+
+    def listen(self, *, is_wanted: bool) -> None:
+        """Open the socket in the current folder, which must be the run's: by a relative name, since a path may be too long."""
+        if not is_wanted:
+            return
         self.listener = listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listener.bind(git_ask.NAME)
         os.chmod(git_ask.NAME, 0o600)
         listener.listen(128)
         listener.setblocking(False)
-        selector.register(listener, selectors.EVENT_READ, self._on_question)
+        self.selector.register(listener, selectors.EVENT_READ, self._on_question)
 
-    def reap(self) -> None:
-        """Forget the children that have ended."""
+    def close(self) -> None:
+        """Take no more questions; from now on whoever asks judges for himself."""
+        if self.listener is None:
+            return
+        self.selector.unregister(self.listener)
+        self.listener.close()
+        self.listener = None
+        try:
+            os.unlink(git_ask.NAME)
+        except OSError:
+            pass
+
+    def _reap(self) -> None:
         for pid in list(self.children):
             try:
                 is_over = os.waitpid(pid, os.WNOHANG)[0] == pid
@@ -40,16 +57,9 @@ class GitWatch:
             if is_over:
                 self.children.discard(pid)
 
-    def close(self) -> None:
-        """Take no more questions; from now on whoever asks judges for himself."""
-        self.selector.unregister(self.listener)
-        self.listener.close()
-        try:
-            os.unlink(git_ask.NAME)
-        except OSError:
-            pass
-
     def _on_question(self) -> None:
+        assert self.listener is not None
+        self._reap()
         try:
             sock, _ = self.listener.accept()
         except OSError:

@@ -28,7 +28,11 @@ def test_plain_git_is_judged(git: str) -> None:
         *(["git", "checkout", "main"], ["git", "reset", "a.py"], ["git", "branch", "-M", "main"]),
         *(["git", "update-ref", "refs/heads/x", "HEAD"], ["git", "-c", "alias.st=status", "st"]),
         # What starts git in its own way meets the guard where git is called.
-        *(["env", "A=1", "git", "push", "-f"], ["bash", "-c", "git reset --hard"], ["timeout", "9", "git", "clean", "-f"]),
+        *(
+            ["env", "A=1", "git", "push", "-f"],
+            ["bash", "-c", "git reset --hard"],
+            ["timeout", "9", "git", "clean", "-f"],
+        ),
     ],
     ids=" ".join,
 )
@@ -40,7 +44,15 @@ def test_what_words_alone_cannot_decide_is_not_refused_early(argv: list[str]) ->
 @pytest.mark.parametrize(
     "line",
     [
-        *("", "git status; git push", "ls | grep git", "git log > x", "x=`git log`", "cat .git/config", "git 'unclosed"),
+        *(
+            "",
+            "git status; git push",
+            "ls | grep git",
+            "git log > x",
+            "x=`git log`",
+            "cat .git/config",
+            "git 'unclosed",
+        ),
         *("echo 'git push --force'", 'git commit -m "git push --force"', "git log --grep='reset --hard'"),
         # Lines that a shell makes something of are not read: no reader of words wins there.
         *("cd x && git push --force", "git \\\n reset --hard", "git reset >log 2>&1 --hard"),

@@ -79,11 +79,12 @@ for line in sys.stdin:
                 with open(store.spool_path(folder, name), "rb") as spool:
                     reply[name] = spool.read().decode("utf-8", "surrogateescape")
         else:
-            from hemma_agent import snapshot, undo
+            from hemma_agent import snapshot
             if asked["do"] == "take":
                 made = snapshot.take(asked["root"], reason="before", precious=asked["precious"])
                 reply = {"ref": made.ref}
             else:
+                from hemma_agent import undo
                 undo.restore(asked["root"], asked["ref"])
                 reply = {}
     except BaseException as error:

@@ -115,9 +115,8 @@ def test_the_environment_of_git_is_the_callers(shim: dict[str, str]) -> None:
     real.write_text("#!/bin/sh\nenv\n")
     mine = {"p": "1", "d": "2", "verb": "3", "skip": "4", "w": "5"}
     done = subprocess.run(["git", "status"], env={**shim, **mine}, stdout=subprocess.PIPE, text=True, check=True)
-    told = dict(line.partition("=")[::2] for line in done.stdout.splitlines())
-    told.pop("_", None)
-    told.pop("PWD", None)
+    pairs = [line.partition("=") for line in done.stdout.splitlines()]
+    told = {name: value for name, _, value in pairs if name not in ("_", "PWD", "OLDPWD", "SHLVL")}
     assert told == {**shim, **mine}
 
 
