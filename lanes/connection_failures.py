@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import LiteralString
+
+from manifests.commands import Command, command
 
 
 class Stage(StrEnum):
@@ -45,7 +48,8 @@ class Attempt:
 class Row:
     """One known failure. `pattern` is sought in error and in what the host said, ignoring case; `status` must be equal if set.
 
-    `kind` is the code of the error tree (manifests/errors.py); cause and remedy may use the fields of Attempt in braces.
+    `kind` is the code of the error tree (manifests/errors.py); the cause may use the fields of Attempt in braces, in the
+    remedy each `{}` is the alias, as one word of a shell.
     """
 
     word: str
@@ -53,7 +57,7 @@ class Row:
     pattern: str
     kind: str
     cause: str
-    remedy: str
+    remedy: LiteralString
     is_passing: bool = False
     status: int | None = None
 
@@ -65,14 +69,12 @@ class Explanation:
     word: str
     kind: str
     message: str
-    remedy: str
+    remedy: Command
     is_passing: bool
 
 
-_TRY = "try `ssh {alias} true`"
-_ACCOUNT = (
-    "give {account} a login shell there (sh or bash) and no ForceCommand, or name another account: ssh {alias} true"
-)
+_TRY = "ssh {} true"
+_ACCOUNT = "give the account a login shell there (sh or bash) and no ForceCommand, or name another one: ssh {} true"
 _UNREACHABLE, _AUTHENTICATION, _AGENT, _LOST = (
     "unreachable",
     "authentication-refused",
@@ -95,7 +97,7 @@ TABLE: tuple[Row, ...] = (
         r"^proxycommand",
         _UNREACHABLE,
         "ProxyCommand of {alias} does not work ({proxy}): {said}",
-        "ssh -G {alias} | grep -i proxycommand",
+        "ssh -G {} | grep -i proxycommand",
     ),
     Row(
         "no-address",
@@ -103,7 +105,7 @@ TABLE: tuple[Row, ...] = (
         r"gaierror",
         _UNREACHABLE,
         "no address for {place}",
-        "check HostName: ssh -G {alias} | grep hostname",
+        "check HostName: ssh -G {} | grep hostname",
     ),
     Row(
         "refused",
@@ -111,7 +113,7 @@ TABLE: tuple[Row, ...] = (
         r"refused",
         _UNREACHABLE,
         "{place} refused the connection",
-        "is sshd running there, and is the port right? ssh {alias} true",
+        "is sshd running there, and is the port right? ssh {} true",
     ),
     Row(
         "no-answer",
@@ -119,7 +121,7 @@ TABLE: tuple[Row, ...] = (
         r"timed out|timeout",
         _UNREACHABLE,
         "{place} did not answer",
-        "is the host up, and are you on its network or VPN? ssh {alias} true",
+        "is the host up, and are you on its network or VPN? ssh {} true",
     ),
     Row("no-way", Stage.DIAL, r"", _UNREACHABLE, "{place}: {error}", _TRY),
     # -- what answers there is no SSH server -----------------------------------------------------------------------
@@ -138,7 +140,7 @@ TABLE: tuple[Row, ...] = (
         r"indecipherable|incompatible version|said: \S",
         _UNREACHABLE,
         "{place} speaks no SSH; it says: {said}",
-        "is the Port of {alias} right? ssh -G {alias} | grep -E '^(hostname|port) '",
+        "is the Port of {} right? ssh -G {} | grep -E '^(hostname|port) '",
     ),
     # -- no common ground ------------------------------------------------------------------------------------------
     Row(
@@ -147,7 +149,7 @@ TABLE: tuple[Row, ...] = (
         r"incompatible ssh peer|no acceptable|no matching|couldn't agree",
         _UNREACHABLE,
         "{place} and this machine have no algorithm in common: {error}",
-        "does `ssh {alias} true` work? then this needs OpenSSH; else update sshd there",
+        "does `ssh {} true` work? then this needs OpenSSH; else update sshd there",
     ),
     # -- signing in ------------------------------------------------------------------------------------------------
     Row(
@@ -156,7 +158,7 @@ TABLE: tuple[Row, ...] = (
         r"too many authentication failures",
         _AUTHENTICATION,
         "{account} was offered too many keys and ended the sign-in before the right one came ({error}); it says: {said}",
-        "name the one key: IdentityFile and `IdentitiesOnly yes` for {alias} in ssh_config",
+        "name the one key: IdentityFile and `IdentitiesOnly yes` for {} in ssh_config",
     ),
     Row(
         "second-factor",
@@ -164,7 +166,7 @@ TABLE: tuple[Row, ...] = (
         r"second factor|keyboard-interactive",
         _AUTHENTICATION,
         "{account} asks for more than a key (a password or a second factor), which Hemma does not ask for",
-        "let a key alone in for {account}, or use a jump host that does",
+        "let a key alone in, or use a jump host that does",
     ),
     Row(
         "account-locked",
@@ -172,7 +174,7 @@ TABLE: tuple[Row, ...] = (
         r"account (is |has )?(been )?(locked|expired|disabled)|password (has )?expired|change your password",
         _AUTHENTICATION,
         "{account} cannot sign in: {said}",
-        "have the account put right, then: ssh {alias} true",
+        "have the account put right, then: ssh {} true",
     ),
     # -- signed in, and no session -----------------------------------------------------------------------------------
     Row(
@@ -181,7 +183,7 @@ TABLE: tuple[Row, ...] = (
         r"administratively prohibited|open failed|no more sessions|resource shortage|connect failed",
         _UNREACHABLE,
         "{place} signs {account} in and opens no session ({error})",
-        "MaxSessions in sshd_config there must be above 0: ssh {alias} true",
+        "MaxSessions in sshd_config there must be above 0: ssh {} true",
     ),
     Row(
         "no-commands",
@@ -198,7 +200,7 @@ TABLE: tuple[Row, ...] = (
         r"change your password|password (has )?expired|required to change",
         _AGENT,
         "{account} has to change its password first: {said}",
-        "ssh {alias}",
+        "ssh {}",
     ),
     Row(
         "no-commands",
@@ -242,7 +244,7 @@ TABLE: tuple[Row, ...] = (
         r"killed|out of memory|cannot allocate|resource temporarily unavailable|fork",
         _AGENT,
         "the host has no room to start the agent: {said}",
-        "ssh {alias} 'free -m; ulimit -a'",
+        "ssh {} 'free -m; ulimit -a'",
         is_passing=True,
     ),
     Row(
@@ -272,7 +274,7 @@ def explain(attempt: Attempt) -> Explanation:
             continue
         if re.search(row.pattern, text, re.IGNORECASE):
             return Explanation(
-                row.word, row.kind, _words(row.cause, attempt), _words(row.remedy, attempt), row.is_passing
+                row.word, row.kind, _words(row.cause, attempt), _paste(row.remedy, attempt), row.is_passing
             )
     return _broke(attempt)
 
@@ -285,7 +287,11 @@ def _broke(attempt: Attempt) -> Explanation:
     else:
         message = f"{attempt.place} closed the connection while it was being set up"
     why = "; ".join(_short(part) for part in (attempt.said, attempt.error) if part.strip())
-    return Explanation("broke", _LOST, message + (f": {why}" if why else ""), _words(_TRY, attempt), is_passing=True)
+    return Explanation("broke", _LOST, message + (f": {why}" if why else ""), _paste(_TRY, attempt), is_passing=True)
+
+
+def _paste(template: LiteralString, attempt: Attempt) -> Command:
+    return command(template, *[attempt.alias] * template.count("{}"))
 
 
 def _words(template: str, attempt: Attempt) -> str:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from manifests import ownership
 from manifests.errors import AWAY, ConnectionLost, HemmaError, Unreachable
 from remote.agent import frames
 from remote.housekeeping import Housekeeping
@@ -182,6 +183,10 @@ class Broker:
             sock, _ = listener.accept()
         except OSError:
             return
+        if not ownership.is_own_peer(sock):
+            print(f"refused a connection of user id {ownership.peer_uid(sock)}", file=sys.stderr, flush=True)
+            sock.close()
+            return
         self.add(sock)
 
     def _on_client(self, client: Client) -> None:
@@ -300,6 +305,7 @@ def serve(path: str, keep_bytes: Callable[[str], int | None] | None = None) -> i
     os.setsid()
     os.chdir("/")
     os.umask(0o077)
+    ownership.demand_folder(os.path.dirname(path), may_be_link=False)
     os.closerange(3, 256)
     if not _has_room_for_files():
         return 1
@@ -316,6 +322,7 @@ def serve(path: str, keep_bytes: Callable[[str], int | None] | None = None) -> i
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(path)
     os.chmod(path, 0o600)
+    inode = os.lstat(path).st_ino
     listener.listen(128)
     with open(path.removesuffix(".sock") + ".pid", "w", encoding="ascii") as file:
         file.write(f"{os.getpid()}\n")
@@ -326,8 +333,11 @@ def serve(path: str, keep_bytes: Callable[[str], int | None] | None = None) -> i
         os.close(null)
         broker.loop()
     finally:
-        for name in (path, path.removesuffix(".sock") + ".pid"):
-            os.unlink(name)
+        # The end of a login session removes its runtime folder, and another broker may stand there by now.
+        with contextlib.suppress(OSError):
+            if os.lstat(path).st_ino == inode:
+                os.unlink(path.removesuffix(".sock") + ".pid")
+                os.unlink(path)
     return 0
 
 
