@@ -6,10 +6,9 @@ import os
 import selectors
 import signal
 import socket
-import struct
 from typing import Callable
 
-from . import git_ask, store
+from . import git_ask, ownership, store
 
 # A question is a command line; the kernel takes none that is longer.
 _MOST_BYTES = 8 << 20
@@ -94,8 +93,7 @@ def _keep_only(sock: socket.socket) -> None:
 def _answer(sock: socket.socket, judge: Callable[[list[str], str], tuple[str, list[str]]], folder: str) -> None:
     sock.setblocking(True)
     sock.settimeout(_QUESTION_S)
-    peer = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    if peer[1] not in (os.getuid(), 0):
+    if not ownership.is_own_peer(sock):
         return
     head, _, data = sock.recv(1 << 16).partition(b"\0")
     length = int(head)

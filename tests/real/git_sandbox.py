@@ -165,9 +165,10 @@ class Sandbox:
 
     def close(self) -> None:
         """End the process that runs lines."""
-        assert self._driver.stdin is not None
-        self._driver.stdin.close()
-        self._driver.wait(30)
+        with self._driver:
+            assert self._driver.stdin is not None
+            self._driver.stdin.close()
+            self._driver.wait(30)
 
     def renew(self) -> None:
         """Everything as it was at the beginning."""
