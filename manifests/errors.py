@@ -11,7 +11,7 @@
     |- TimedOut 124                  the command ran past its time
     `- Unreachable 255               the host, or the agent on it, cannot be spoken to
        |- HostKeyUnknown  HostKeyChanged  AuthenticationRefused
-       `- ConnectionLost  AgentUnavailable  HostDiskFull
+       `- ConnectionLost  AgentUnavailable  HostDiskFull  NoAnswer
 
 Standard library only: the `hemma run` path imports this module.
 """
@@ -141,8 +141,26 @@ class HostDiskFull(Unreachable):
     code = "host-disk-full"
 
 
+class NoAnswer(Unreachable):
+    """What came from the host is nothing that Hemma's agent says: another program, a bug, or somebody who means harm."""
+
+    code = "no-answer"
+    remedy = "hemma host check; what answers there is not Hemma's agent as it was sent"
+
+
+def no_answer(what: object) -> NoAnswer:
+    """The error for words of a host that are none; `what` names the first thing that does not fit."""
+    return NoAnswer(f"the host answered with something that is no answer: {what}")
+
+
 def _tree(cls: type[HemmaError]) -> list[type[HemmaError]]:
     return [cls, *(found for sub in cls.__subclasses__() for found in _tree(sub))]
+
+
+def _failing(exit_code: object) -> int | None:
+    """The exit code, where it can be that of a failure: no failure ends with 0, whoever tells of it."""
+    is_number = isinstance(exit_code, int) and not isinstance(exit_code, bool)
+    return exit_code if is_number and 0 < exit_code < 256 else None
 
 
 def from_dict(facts: dict[str, object]) -> HemmaError:
@@ -154,6 +172,6 @@ def from_dict(facts: dict[str, object]) -> HemmaError:
     return by_code.get(code, HemmaError)(
         str(facts.get("message", "")),
         remedy=str(facts.get("remedy", "")),
-        exit_code=exit_code if isinstance(exit_code, int) else None,
+        exit_code=_failing(exit_code),
         code=code,
     )

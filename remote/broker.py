@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from manifests.errors import ConnectionLost, HemmaError, Unreachable
-from remote.agent import frames
+from remote.agent import frames, shapes
 from remote.housekeeping import Housekeeping
 
 IDLE_S = 900.0
@@ -27,7 +27,21 @@ TICK_S = 0.5
 # A host that was connected this recently and refuses now is restarting rather than misspelt.
 SEEN_LATELY_S = 120.0
 SOCKET_BUFFER = 4 << 20
+# What waits for a client that does not read: both windows of a run, or one answer, and room to spare. A host that sends
+# more has not waited for the acknowledgement.
+WAITING_BYTES = 2 * frames.WINDOW + 2 * frames.MAX_ANSWER
 _LOG_BYTES = 1 << 20
+_TEXT = shapes.maybe(shapes.PATH)
+# What a client's first frame is: which connection, and a request that the agent judges for itself.
+OPENING = shapes.record(
+    {
+        "target": shapes.record(
+            {}, {"ssh": shapes.PATH, "ssh_config": _TEXT, "python": _TEXT, "keepalive_s": shapes.anything}, is_open=True
+        ),
+        "request": shapes.record({"verb": shapes.text(64)}, {"state_dir": _TEXT, "host_name": _TEXT}, is_open=True),
+    },
+    {"auth_sock": _TEXT},
+)
 
 
 class Client:
@@ -39,24 +53,37 @@ class Client:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
         self.broker = broker
         self.sock = sock
-        self.parser = frames.Parser()
+        self.parser = frames.Parser(frames.TO_HOST)
         self.link: Any = None
         self.channel = 0
         self.outbox: list[memoryview] = []
+        self.waiting = 0
         self.is_closed = False
+        self.is_held = False
         self.is_ending = False
         self.lock = threading.Lock()
 
     def take(self, pieces: list[bytes | memoryview]) -> None:
         """Send at once what the socket accepts; the rest waits for the loop."""
         with self.lock:
-            if self.is_closed:
+            if self.is_closed or self.is_ending:
                 return
             if not self.outbox:
                 pieces = self._send(pieces)
             if pieces:
                 self.outbox += [memoryview(bytes(piece)) for piece in pieces]
+                self.waiting += sum(len(piece) for piece in pieces)
+                if self.waiting > WAITING_BYTES:
+                    self._end()
                 self.broker.want_write(self)
+
+    def _end(self) -> None:
+        """Nothing more for this client, which may be in the midst of a frame: only an end can tell it so."""
+        self.outbox.clear()
+        self.waiting = 0
+        if not self.is_closed:
+            self.is_ending = True
+            self.sock.shutdown(socket.SHUT_RDWR)
 
     def _send(self, pieces: list[Any]) -> list[Any]:
         """Send pieces in order; returns what is left."""
@@ -78,6 +105,7 @@ class Client:
         """Send what waits; True when nothing is left."""
         with self.lock:
             self.outbox = self._send(self.outbox)
+            self.waiting = sum(len(piece) for piece in self.outbox)
             return not self.outbox
 
     def lost(self, error: HemmaError | None) -> None:
@@ -89,9 +117,7 @@ class Client:
     def hang_up(self) -> None:
         """End this client's connection; the loop sees the end and forgets it."""
         with self.lock:
-            self.outbox.clear()
-            if not self.is_closed:
-                self.sock.shutdown(socket.SHUT_RDWR)
+            self._end()
 
 
 class Broker:
@@ -140,6 +166,9 @@ class Broker:
     def _check_links(self) -> None:
         for link in list(self.links.values()):
             link.check()
+        for client in [each for each in self.clients if each.is_held and not each.link.is_full()]:
+            client.is_held = False
+            self._write(client)
         self.housekeeping.start_due()
 
     def add(self, sock: socket.socket) -> None:
@@ -170,8 +199,16 @@ class Broker:
     def _write(self, client: Client) -> None:
         if client.is_closed:
             return
-        events = selectors.EVENT_READ if client.flush() else selectors.EVENT_READ | selectors.EVENT_WRITE
-        self.selector.modify(client.sock, events, lambda: self._on_client(client))
+        # One that sends more than the link takes is not read meanwhile.
+        events = 0 if client.is_held else selectors.EVENT_READ
+        events |= 0 if client.flush() else selectors.EVENT_WRITE
+        is_watched = client.sock in self.selector.get_map()
+        if is_watched and events:
+            self.selector.modify(client.sock, events, lambda: self._on_client(client))
+        elif is_watched:
+            self.selector.unregister(client.sock)
+        elif events:
+            self.selector.register(client.sock, events, lambda: self._on_client(client))
 
     def _accept(self, listener: socket.socket) -> None:
         try:
@@ -183,6 +220,8 @@ class Broker:
     def _on_client(self, client: Client) -> None:
         if client.outbox:
             self._write(client)
+        if client.is_held:
+            return
         try:
             data = client.sock.recv(1 << 18)
         except BlockingIOError:
@@ -192,15 +231,20 @@ class Broker:
         if not data:
             self._drop(client)
             return
+        if client.link is not None and client.link.is_full():
+            client.is_held = True
+            self._write(client)
         try:
             for kind, _, payload in client.parser.feed(data):
                 self._on_frame(client, kind, payload)
-        except (frames.BadFrame, KeyError):
-            self._drop(client)
+        except (frames.BadFrame, shapes.BadShape):
+            self._drop(client)  # no `hemma` says such a thing
 
     def _on_frame(self, client: Client, kind: int, payload: bytes) -> None:
         if kind == frames.OPEN:
-            self._open(client, frames.fields_of(payload))
+            fields = frames.fields_of(payload)
+            OPENING(fields)
+            self._open(client, fields)
         elif client.link is not None:
             client.link.send(frames.frame(kind, client.channel, payload))
 
@@ -214,7 +258,8 @@ class Broker:
         with client.lock:
             client.is_closed = True
         self.clients.discard(client)
-        self.selector.unregister(client.sock)
+        if client.sock in self.selector.get_map():
+            self.selector.unregister(client.sock)
         client.sock.close()
         if client.link is not None:
             client.link.forget(client.channel)

@@ -13,7 +13,7 @@ import subprocess
 import time
 from typing import Generator, Iterator
 
-from . import gitfacts, launch, store
+from . import gitfacts, launch, listing, store
 
 # What git prints of a conflict or a refusal, not of a clone: of more than this the end is kept, unless a step asks for more.
 _KEPT_BYTES = 1 << 20
@@ -240,7 +240,11 @@ def _counts(repository: Repository, commit: str) -> list[int] | None:
 def _holding(root: str, state_dir: str | None) -> list[dict[str, object]]:
     """The live runs whose working directory lies in this tree."""
     found: list[dict[str, object]] = []
-    for facts in store.list_facts(store.runs_folder(state_dir)):
+    runs = store.runs_folder(state_dir)
+    for folder in (os.path.join(runs, run_id) for run_id in store.ids_in(runs)):
+        if not listing.may_live(folder):
+            continue
+        facts = store.facts(folder)
         record = facts["record"]
         alive = facts["supervisor_alive"] or facts["command_alive"]
         status = facts["status"]

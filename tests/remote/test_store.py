@@ -177,7 +177,7 @@ def test_no_name_leads_out_of_the_runs_folder(three: Path, name: str) -> None:
 
 
 def test_without_any_run_everything_answers(tmp_path: Path) -> None:
-    assert store.list_facts(str(tmp_path / "none")) == []
+    assert list(store.list_facts(str(tmp_path / "none"))) == []
     with pytest.raises(store.Refused):
         store.find(str(tmp_path / "none"), "last")
 
