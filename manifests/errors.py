@@ -6,6 +6,7 @@
     |- NotARepository 67             the root is no git work tree
     |- WrongDirectory 68             the working directory is not the root of its repository
     |- NeedsPerson 75                a person has to decide
+    |  `- NotPrivate 75              what must be this user's alone is another's, or open to others
     |- RepositoryError 1             git could not do what was asked
     |  `- MergeConflict 75           both sides changed the same lines
     |- TimedOut 124                  the command ran past its time
@@ -76,6 +77,12 @@ class NeedsPerson(HemmaError):
 
     exit_code = 75
     code = "needs-person"
+
+
+class NotPrivate(NeedsPerson):
+    """A folder, file or socket that must be this user's alone is somebody else's, or somebody else may write to it."""
+
+    code = "not-private"
 
 
 class RepositoryError(HemmaError):
@@ -159,8 +166,9 @@ def _tree(cls: type[HemmaError]) -> list[type[HemmaError]]:
 
 def _failing(exit_code: object) -> int | None:
     """The exit code, where it can be that of a failure: no failure ends with 0, whoever tells of it."""
-    is_number = isinstance(exit_code, int) and not isinstance(exit_code, bool)
-    return exit_code if is_number and 0 < exit_code < 256 else None
+    if isinstance(exit_code, bool) or not isinstance(exit_code, int):
+        return None
+    return exit_code if 0 < exit_code < 256 else None
 
 
 def from_dict(facts: dict[str, object]) -> HemmaError:

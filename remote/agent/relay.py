@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 
-from . import frames, identity, shapes, store
+from . import frames, identity, ownership, shapes, store
 
 # What may wait for a supervisor: more than a client sends before it is acknowledged.
 MOST_UNTOLD = 8 << 20
@@ -57,6 +57,9 @@ class Relay:
         finally:
             os.fchdir(here)
             os.close(here)
+        if not ownership.is_own_peer(sock):
+            sock.close()
+            return False
         self.adopt(sock)
         return True
 
