@@ -216,8 +216,9 @@ PROCESS = record({"pid": whole(0, 1 << 31), "start_ticks": maybe(whole()), "boot
 
 # run.json; what a command wrote into it itself is no better than what a host says.
 RECORD = record(
-    {"run_id": RUN_ID},
+    {},
     {
+        "run_id": RUN_ID,
         "argv": maybe(listed(text(WORD))),
         "shell": maybe(text(WORD)),
         "root": maybe(PATH),

@@ -74,7 +74,9 @@ class Input:
             self.close()  # the command does not read any more
             return
         finally:
-            self.tell(frames.frame(frames.IN_ACK, 0, frames.OFFSET.pack(self.written)))
+            # Less the end of file that a terminal was given: no client sent that.
+            taken = min(self.written, self.received)
+            self.tell(frames.frame(frames.IN_ACK, 0, frames.OFFSET.pack(taken)))
         if self.is_ended:
             self._finish()
 
