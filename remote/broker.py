@@ -19,106 +19,18 @@ from collections.abc import Callable
 from typing import Any
 
 from manifests import ownership
-from manifests.errors import ConnectionLost, HemmaError, Unreachable
+from manifests.errors import AWAY, HemmaError, Unreachable
 from remote.agent import frames, shapes
+from remote.broker_channel import OPENING, Client
 from remote.housekeeping import Housekeeping
 
 IDLE_S = 900.0
 TICK_S = 0.5
 # A host that was connected this recently and refuses now is restarting rather than misspelt.
 SEEN_LATELY_S = 120.0
-SOCKET_BUFFER = 4 << 20
-# What waits for a client that does not read: both windows of a run, or one answer, and room to spare. A host that sends
-# more has not waited for the acknowledgement.
-WAITING_BYTES = 2 * frames.WINDOW + 2 * frames.MAX_ANSWER
 _LOG_BYTES = 1 << 20
-_TEXT = shapes.maybe(shapes.PATH)
-# What a client's first frame is: which connection, and a request that the agent judges for itself.
-OPENING = shapes.record(
-    {
-        "target": shapes.record(
-            {}, {"ssh": shapes.PATH, "ssh_config": _TEXT, "python": _TEXT, "keepalive_s": shapes.anything}, is_open=True
-        ),
-        "request": shapes.record({"verb": shapes.text(64)}, {"state_dir": _TEXT, "host_name": _TEXT}, is_open=True),
-    },
-    {"auth_sock": _TEXT},
-)
-
-
-class Client:
-    """One connected `hemma` command. `take` and `lost` are called from a link's thread, the rest from the loop."""
-
-    def __init__(self, broker: Broker, sock: socket.socket) -> None:
-        sock.setblocking(False)
-        with contextlib.suppress(OSError):  # more than this system allows: what it has will do
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
-        self.broker = broker
-        self.sock = sock
-        self.parser = frames.Parser(frames.TO_HOST)
-        self.link: Any = None
-        self.channel = 0
-        self.outbox: list[memoryview] = []
-        self.waiting = 0
-        self.is_closed = False
-        self.is_held = False
-        self.is_ending = False
-        self.lock = threading.Lock()
-
-    def take(self, pieces: list[bytes | memoryview]) -> None:
-        """Send at once what the socket accepts; the rest waits for the loop."""
-        with self.lock:
-            if self.is_closed or self.is_ending:
-                return
-            if not self.outbox:
-                pieces = self._send(pieces)
-            if pieces:
-                self.outbox += [memoryview(bytes(piece)) for piece in pieces]
-                self.waiting += sum(len(piece) for piece in pieces)
-                if self.waiting > WAITING_BYTES:
-                    self._end()
-                self.broker.want_write(self)
-
-    def _end(self) -> None:
-        """Nothing more for this client, which may be in the midst of a frame: only an end can tell it so."""
-        self.outbox.clear()
-        self.waiting = 0
-        if not self.is_closed:
-            self.is_ending = True
-            self.sock.shutdown(socket.SHUT_RDWR)
-
-    def _send(self, pieces: list[Any]) -> list[Any]:
-        """Send pieces in order; returns what is left."""
-        try:
-            while pieces:
-                sent = self.sock.sendmsg(pieces[:64])
-                while pieces and sent >= len(pieces[0]):
-                    sent -= len(pieces[0])
-                    pieces = pieces[1:]
-                if sent:
-                    pieces = [memoryview(pieces[0])[sent:], *pieces[1:]]
-        except BlockingIOError:
-            return pieces
-        except OSError:
-            return []
-        return pieces
-
-    def flush(self) -> bool:
-        """Send what waits; True when nothing is left."""
-        with self.lock:
-            self.outbox = self._send(self.outbox)
-            self.waiting = sum(len(piece) for piece in self.outbox)
-            return not self.outbox
-
-    def lost(self, error: HemmaError | None) -> None:
-        """The link is gone: say why; the client decides whether to try again."""
-        facts = (error or ConnectionLost("the connection to the host was lost", remedy="hemma host check")).as_dict()
-        facts["is_final"] = int(error is not None and not self.broker.may_pass(self.link, error))
-        self.take([frames.json_frame(frames.LINK_LOST, 0, dict(facts))])
-
-    def hang_up(self) -> None:
-        """End this client's connection; the loop sees the end and forgets it."""
-        with self.lock:
-            self._end()
+_FEWEST_OPEN_FILES = 64
+_OPEN_FILES = 4096
 
 
 class Broker:
@@ -255,9 +167,16 @@ class Broker:
 
     def may_pass(self, link: Any, error: HemmaError) -> bool:
         """Whether this failure to connect may be gone in a moment: a break, or a host that was there a minute ago."""
-        seen_s = self.seen_s.get(str(link.spec["ssh"]), -SEEN_LATELY_S) if link is not None else -SEEN_LATELY_S
-        was_there = time.monotonic() - seen_s < SEEN_LATELY_S
-        return isinstance(error, ConnectionLost) or (type(error) is Unreachable and was_there)
+        if not isinstance(error, Unreachable):
+            return False
+        return error.is_passing or (error.code in AWAY and self.has_been_up(link))
+
+    def has_been_up(self, link: Any) -> bool:
+        """Whether an agent has spoken on this link, or a moment ago on another to the same host."""
+        if link is None:
+            return False
+        seen_s = self.seen_s.get(str(link.spec["ssh"]), -SEEN_LATELY_S)
+        return link.connected_s > 0 or time.monotonic() - seen_s < SEEN_LATELY_S
 
     def _drop(self, client: Client) -> None:
         with client.lock:
@@ -276,11 +195,9 @@ class Broker:
         if verb in ("broker-stop", "broker-state"):
             client.take([frames.json_frame(frames.REPLY, 0, self._state())])
             return
-        if fields.get("auth_sock"):
-            os.environ["SSH_AUTH_SOCK"] = fields["auth_sock"]
         if client.link is not None:
             client.link.forget(client.channel)
-        client.link = self._link(fields["target"])
+        client.link = self._link(fields["target"], fields.get("auth_sock"))
         client.channel = client.link.open(client, fields["request"])
         if verb == "run":
             asked = fields["request"]
@@ -293,13 +210,14 @@ class Broker:
         ]
         return {"pid": os.getpid(), "clients": len(self.clients), "links": links}
 
-    def _link(self, spec: dict[str, Any]) -> Any:
+    def _link(self, spec: dict[str, Any], auth_sock: str | None) -> Any:
         from remote.link import Link  # brings paramiko in, once the first client is already accepted
 
         key = json.dumps([spec, _config_times(spec)], sort_keys=True)
         link = self.links.get(key)
         if link is None or link.is_gone:
-            link = self.links[key] = Link(spec, self._on_gone)
+            # The agent of whoever makes the connection; it is no part of the key, for a warm one needs none.
+            link = self.links[key] = Link({**spec, "auth_sock": auth_sock}, self._on_gone)
         return link
 
     def _on_gone(self, link: Any) -> None:
@@ -342,6 +260,8 @@ def serve(path: str, keep_bytes: Callable[[str], int | None] | None = None) -> i
     os.umask(0o077)
     ownership.demand_folder(os.path.dirname(path), may_be_link=False)
     os.closerange(3, 256)
+    if not _has_room_for_files():
+        return 1
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     lock = os.open(path + ".lock", os.O_CREAT | os.O_RDWR, 0o600)
@@ -359,10 +279,12 @@ def serve(path: str, keep_bytes: Callable[[str], int | None] | None = None) -> i
     listener.listen(128)
     with open(path.removesuffix(".sock") + ".pid", "w", encoding="ascii") as file:
         file.write(f"{os.getpid()}\n")
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 1)  # closes the pipe the starter waits on: we listen
     try:
-        Broker(listener, float(os.environ.get("HEMMA_BROKER_IDLE_S") or IDLE_S), keep_bytes).loop()
+        broker = Broker(listener, float(os.environ.get("HEMMA_BROKER_IDLE_S") or IDLE_S), keep_bytes)
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 1)  # closes the pipe the starter waits on: we listen
+        os.close(null)
+        broker.loop()
     finally:
         # The end of a login session removes its runtime folder, and another broker may stand there by now.
         with contextlib.suppress(OSError):
@@ -370,6 +292,21 @@ def serve(path: str, keep_bytes: Callable[[str], int | None] | None = None) -> i
                 os.unlink(path.removesuffix(".sock") + ".pid")
                 os.unlink(path)
     return 0
+
+
+def _has_room_for_files() -> bool:
+    """Whether this process may open as many files as a few clients and hosts need; the soft limit is raised for them."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    if soft != resource.RLIM_INFINITY and soft < _FEWEST_OPEN_FILES:
+        print(f"too few open files are allowed: {soft} (ulimit -n), {_FEWEST_OPEN_FILES} are needed", file=sys.stderr)
+        return False
+    return True
 
 
 def _trim_log() -> None:

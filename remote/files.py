@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
-from manifests.errors import ConnectionLost, HemmaError, no_answer
+from manifests.errors import AWAY, ConnectionLost, HemmaError, no_answer
 from remote.agent.frames import text_of
 from remote.host import Host
 
@@ -32,7 +32,7 @@ _SYNCED_BYTES_PER_S = 20 << 20
 _PAUSES_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 # Who may read, write and run it; that a file runs as another user, a host may not say.
 _MODE_BITS = 0o777
-_OUTAGES = ("connection-lost", "unreachable")
+_OUTAGES = (ConnectionLost.code, *AWAY)
 
 Progress = Callable[[int, int], None]
 
