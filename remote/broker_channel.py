@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from manifests.errors import ConnectionLost, HemmaError
 from remote.agent import frames, shapes
-
-if TYPE_CHECKING:
-    from remote.broker import Broker
 
 SOCKET_BUFFER = 4 << 20
 # What waits for a client that does not read: both windows of a run, or one answer, and room to spare. A host that sends
@@ -28,6 +25,21 @@ OPENING = shapes.record(
     },
     {"auth_sock": _TEXT},
 )
+
+
+class Broker(Protocol):
+    """What a client needs of the broker that serves it."""
+
+    def want_write(self, client: Client) -> None:
+        """Called from any thread: the loop shall send what waits for this client."""
+
+    def may_pass(self, link: Any, error: HemmaError) -> bool:
+        """Whether this failure to connect may be gone in a moment."""
+        ...
+
+    def has_been_up(self, link: Any) -> bool:
+        """Whether this host has ever answered."""
+        ...
 
 
 class Client:
