@@ -116,6 +116,7 @@ _STATE = record(
         "incoming": listed(PATH),
         "outgoing": listed(PATH),
         "notebooks": mapped(_SIDES),
+        "unreadable": LINE,
     },
 )
 _NO_CLONE = record({"guard": GUARD}, {})
@@ -128,7 +129,7 @@ _RESULT = record(
     },
     {"in_the_way": listed(PATH)},
 )
-_STEPS = record({"results": listed(_RESULT), "stopped_at": maybe(whole())}, {"guard": GUARD})
+_STEPS = record({"results": listed(_RESULT), "stopped_at": maybe(whole())}, {"guard": GUARD, "is_partial": flag})
 
 _ERROR = record({"error": LINE}, {})
 _DISK = record(

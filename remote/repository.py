@@ -7,11 +7,12 @@ git command passes lanes.git_safety before it runs anywhere: merge only, nothing
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from lanes import git_safety, guards
-from manifests.errors import NeedsPerson, RepositoryError
+from lanes import git_failures, git_safety, guards
+from manifests.commands import command
+from manifests.errors import NeedsPerson, RepositoryError, no_answer
 from remote.agent import gitwork
 from remote.host import Host
 
@@ -44,13 +45,13 @@ class HostRepository:
         self.host = Host(spec)
 
     def state(self, *, fetch: bool = False, know: Sequence[str] = (), notebooks: bool = False) -> Facts:
-        """The facts of the clone. Raises RootMissing, NotARepository, WrongDirectory, Unreachable."""
+        """The facts of the clone. Raises RootMissing, NotARepository, WrongDirectory, RepositoryError, Unreachable."""
         fields: Facts = {"fetch": fetch, "know": list(know), "notebooks": notebooks}
-        return _guarded(self.host.request("git-state", timeout_s=STATE_TIMEOUT_S, **fields))
+        return _readable(self.place, _guarded(self.host.request("git-state", timeout_s=STATE_TIMEOUT_S, **fields)))
 
     def steps(self, steps: Sequence[Facts]) -> list[Facts]:
         """Run git commands in order on the host, under its lock. Raises NeedsPerson for one that is not merge-only."""
-        return _guarded(self.host.request("git-steps", timeout_s=STEPS_TIMEOUT_S, steps=_vetted(steps)))["results"]
+        return _results(lambda left: self.host.request("git-steps", timeout_s=STEPS_TIMEOUT_S, steps=left), steps)
 
 
 class LocalRepository:
@@ -64,11 +65,11 @@ class LocalRepository:
     def state(self, *, fetch: bool = False, know: Sequence[str] = (), notebooks: bool = False) -> Facts:
         """The facts of the clone. Raises RootMissing, NotARepository, WrongDirectory."""
         request: Facts = {"root": self.root, "fetch": fetch, "know": list(know), "notebooks": notebooks}
-        return _guarded(gitwork.state(request))
+        return _readable(self.place, _guarded(gitwork.state(request)))
 
     def steps(self, steps: Sequence[Facts]) -> list[Facts]:
         """Run git commands in order here. Raises NeedsPerson for one that is not merge-only."""
-        return _guarded(gitwork.steps({"root": self.root, "steps": _vetted(steps)}))["results"]
+        return _results(lambda left: gitwork.steps({"root": self.root, "steps": left}), steps)
 
 
 def _guarded(reply: Facts) -> Facts:
@@ -76,6 +77,34 @@ def _guarded(reply: Facts) -> Facts:
     if refusal is not None:
         raise refusal
     return reply
+
+
+def _results(ask: Callable[[list[Facts]], Facts], steps: Sequence[Facts]) -> list[Facts]:
+    """One result per step, up to and with the first that failed; what one answer has no room for is asked for again."""
+    left, found = _vetted(steps), list[Facts]()
+    while True:
+        reply = _guarded(ask(left))
+        results: list[Facts] = reply["results"]
+        found += results
+        left = left[len(results) :]
+        is_over = not left or (reply["stopped_at"] is not None and results and results[-1]["code"])
+        if is_over and len(found) <= len(steps):
+            return found
+        if is_over or not (reply.get("is_partial") and results):
+            raise no_answer(f"{len(found)} results of {len(steps)} git commands")
+
+
+def _readable(place: str, facts: Facts) -> Facts:
+    """The facts, where git could read the clone. Raises RepositoryError with why it could not."""
+    if "is_readable" not in facts:
+        raise no_answer("nothing of a clone that is there")
+    if facts["is_readable"]:
+        return facts
+    said = str(facts.get("unreadable") or "")
+    what, trouble = f"{place}: git cannot read the state of {facts['root']}", git_failures.explain(said)
+    if trouble is not None:
+        raise git_trouble(what, trouble, is_there=place == "host")
+    raise RepositoryError(f"{what}: {said.splitlines()[0] if said else 'it gives no reason'}", remedy="git status")
 
 
 def _vetted(steps: Sequence[Facts]) -> list[Facts]:
@@ -93,8 +122,17 @@ def checked(results: Sequence[Facts], what: str) -> list[Facts]:
     """The results if the last of them succeeded. Raises RepositoryError with what git said otherwise."""
     last = results[-1] if results else None
     if last is not None and last["code"]:
+        trouble = git_failures.explain(f"{last['stderr']}\n{last['stdout']}")
+        if trouble is not None:
+            raise git_trouble(what, trouble, is_there=what.startswith("host"))
         raise RepositoryError(f"{what}: {_words(last)}", remedy="hemma status")
     return list(results)
+
+
+def git_trouble(what: str, trouble: git_failures.GitTrouble, *, is_there: bool) -> RepositoryError:
+    """The error for a known trouble of git's; `is_there`: its remedy is for the host, so it goes through `hemma run`."""
+    remedy = command("hemma run --shell {}", str(trouble.remedy)) if is_there else trouble.remedy
+    return RepositoryError(f"{what}: {trouble.cause}", remedy=remedy, code=trouble.word)
 
 
 def _words(result: Facts) -> str:
