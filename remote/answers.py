@@ -113,6 +113,7 @@ _STATE = record(
     {
         "unpushed": listed(COMMIT),
         "unpulled": listed(COMMIT),
+        **dict.fromkeys(("unpushed_count", "unpulled_count"), maybe(whole())),
         "incoming": listed(PATH),
         "outgoing": listed(PATH),
         "notebooks": mapped(_SIDES),
@@ -127,7 +128,7 @@ _RESULT = record(
         "stdout": text(frames.MAX_ANSWER),
         "stderr": text(frames.MAX_ANSWER),
     },
-    {"in_the_way": listed(PATH)},
+    {"in_the_way": listed(PATH), "in_the_way_count": whole()},
 )
 _STEPS = record({"results": listed(_RESULT), "stopped_at": maybe(whole())}, {"guard": GUARD, "is_partial": flag})
 
