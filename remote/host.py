@@ -14,6 +14,7 @@ from remote.session import refusal_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
     from typing import Any
 
 
@@ -23,10 +24,15 @@ class Host:
     def __init__(self, spec: dict[str, Any]) -> None:
         self.spec = spec
 
-    def request(self, verb: str, *, timeout_s: float = 60.0, **fields: Any) -> dict[str, Any]:
-        """One frame there, one reply back. Raises the HemmaError that the link or the host gave."""
+    def request(
+        self, verb: str, *, timeout_s: float = 60.0, hear: Callable[[str], None] | None = None, **fields: Any
+    ) -> dict[str, Any]:
+        """One frame there, one reply back, within `timeout_s` seconds of silence; `hear` is told of progress on the way.
+
+        Raises the HemmaError that the link or the host gave.
+        """
         request = {"state_dir": self.spec.get("state_dir"), "root": self.spec.get("root"), **fields, "verb": verb}
-        return ask(target_of(self.spec), request, timeout_s)
+        return ask(target_of(self.spec), request, timeout_s, hear)
 
 
 def target_of(spec: dict[str, Any]) -> dict[str, Any]:
@@ -45,17 +51,26 @@ def broker_request(verb: str) -> dict[str, Any] | None:
     return answer
 
 
-def ask(target: dict[str, Any], request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+def ask(
+    target: dict[str, Any],
+    request: dict[str, Any],
+    timeout_s: float,
+    hear: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
     """Send one request through the broker and return its reply; a link that just went away is tried once more."""
     try:
-        return _ask(broker_client.connect(), target, request, timeout_s)
+        return _ask(broker_client.connect(), target, request, timeout_s, hear)
     except (ConnectionError, ConnectionLost):
         time.sleep(0.2)
-        return _ask(broker_client.connect(), target, request, timeout_s)
+        return _ask(broker_client.connect(), target, request, timeout_s, hear)
 
 
 def _ask(
-    sock: socket.socket | None, target: dict[str, Any], request: dict[str, Any], timeout_s: float
+    sock: socket.socket | None,
+    target: dict[str, Any],
+    request: dict[str, Any],
+    timeout_s: float,
+    hear: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     assert sock is not None
     with sock:
@@ -75,6 +90,11 @@ def _ask(
             for kind, _, payload in parser.feed(data):
                 if kind == frames.LINK_LOST:
                     raise from_dict(dict(frames.fields_of(payload)))
+                if kind == frames.NOTICE:
+                    text = frames.fields_of(payload).get("text")
+                    if hear is not None and text:
+                        hear(str(text))
+                    continue
                 collected += payload
                 if kind == frames.REPLY:
                     return _reply(collected)
