@@ -13,11 +13,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from lanes import origin_moves
-from lanes.origin_moves import Gone, Lost
+from lanes.clone_state import CloneState, Dirty, Lanes, Place
 from lanes.origin_moves import Question as _Question
 from lanes.verdict import Reason, Verdict
 
-Place = Literal["local", "host"]
 Action = Literal[
     "discard-metadata", "fetch", "fast-forward", "merge", "push", "relay-to-host", "relay-to-origin", "follow"
 ]
@@ -32,51 +31,6 @@ ACCEPTABLE = {
     origin_moves.REWRITTEN: "your branches follow an origin that was moved back or rewritten; a backup is kept",
     LOGIC_IN_CELLS: "notebooks that were thin would hold logic of the repository",
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Dirty:
-    """One uncommitted file of a clone. `drift` is how a changed notebook differs: metadata only, or meaningfully."""
-
-    path: str
-    kind: str  # changed | untracked | conflicted | submodule
-    is_staged: bool = False
-    drift: Literal["metadata-only", "meaningful"] | None = None
-
-    @property
-    def is_metadata_only(self) -> bool:
-        """Whether nothing but a notebook's metadata would be lost with it (S18-R03)."""
-        return self.kind == "changed" and not self.is_staged and self.drift == "metadata-only"
-
-
-@dataclasses.dataclass(frozen=True)
-class CloneState:
-    """One clone against origin as it last saw it. `ahead` and `behind` count commits; paths are what these change."""
-
-    place: Place
-    head: str | None
-    branch: str | None
-    origin_head: str | None
-    ahead: int = 0
-    behind: int = 0
-    incoming: tuple[str, ...] = ()
-    outgoing: tuple[str, ...] = ()
-    dirty: tuple[Dirty, ...] = ()
-    operation: str | None = None
-    is_index_locked: bool = False
-    holding: tuple[str, ...] = ()
-    reaches_origin: bool = True
-    remote: str = "origin"
-    push_remote: str = "origin"
-    push_key: str = ""
-    origin_url: str = ""
-    lost: Lost | None = None
-    gone: Gone | None = None
-
-    @property
-    def has_diverged(self) -> bool:
-        """Whether both this clone and origin have commits of their own."""
-        return bool(self.ahead and self.behind)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,18 +67,6 @@ class Escalation:
     paths: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict[str, tuple[str, ...]])
 
 
-@dataclasses.dataclass(frozen=True)
-class Lanes:
-    """What the lanes say of paths: whose they are, and which notebooks would get logic into their cells (S9-R12)."""
-
-    host_owned: frozenset[str] = frozenset()
-    logic_gained: frozenset[str] = frozenset()
-
-    def of_host(self, paths: Collection[str]) -> tuple[str, ...]:
-        """Those of `paths` that the host owns, in order."""
-        return tuple(sorted(set(paths) & self.host_owned))
-
-
 def plan_sync(
     local: CloneState, host: CloneState, lanes: Lanes, accepted: Collection[str] = (), *, restores: bool = False
 ) -> SyncPlan | Escalation:
@@ -148,7 +90,7 @@ def plan_sync(
     if not refused and not follows:
         refused = list(_pushes_elsewhere(local, host, brings_back=brings_back))
     # Only what may be accepted is: nobody accepts a merge in progress, or work that would be written over.
-    questions = [each for each in refused if each.rule not in accepted or each.rule not in ACCEPTABLE]
+    questions = [each for each in refused if each.is_final or each.rule not in accepted or each.rule not in ACCEPTABLE]
     if questions:
         steps = tuple(dict.fromkeys(each.mend for each in questions))
         verdict = Verdict(False, tuple(Reason(each.rule, each.fact) for each in questions), steps)

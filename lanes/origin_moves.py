@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator
 
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
-
-    from lanes.merging import CloneState, Lanes
+from lanes.clone_state import CloneState, Lanes
 
 REWRITTEN = "origin-rewritten"
 GONE = "origin-branch-gone"
@@ -23,40 +20,17 @@ _SHOWN = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Lost:
-    """Commits of a clone that origin had and has no longer. `shown` has some of them, newest first: `1a2b3c4 subject`.
-
-    `own` are the clone's commits that origin never had, oldest first; `changes` the paths that differ between the clone and
-    origin now; `made_by` who made what origin has instead; `pushed_by` who pushed that from this very clone.
-    """
-
-    count: int
-    shown: tuple[str, ...] = ()
-    own: tuple[str, ...] = ()
-    own_has_merges: bool = False
-    changes: tuple[str, ...] = ()
-    made_by: tuple[str, ...] = ()
-    pushed_by: str | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Gone:
-    """A branch that origin had. `alone` counts its commits that no branch of origin has; `elsewhere` is where to go on."""
-
-    last: str | None = None
-    alone: int = 0
-    shown: tuple[str, ...] = ()
-    elsewhere: str | None = None
-
-
-@dataclasses.dataclass(frozen=True)
 class Question:
-    """One fact for a person: its rule, what to do about it, and the paths it is about."""
+    """One fact for a person: its rule, what to do about it, and the paths it is about.
+
+    `is_final`: that the rule was accepted does not answer it.
+    """
 
     rule: str
     fact: str
     mend: str
     paths: tuple[str, ...] = ()
+    is_final: bool = False
 
 
 def is_rewritten(local: CloneState, host: CloneState) -> bool:
@@ -89,8 +63,9 @@ def _rewritten(local: CloneState, host: CloneState, stuck: list[CloneState]) -> 
     if stuck:
         names = " and ".join(_where(clone) for clone in stuck)
         keep = "git branch kept" if stuck[0].place == "local" else "hemma run -- git branch kept"
-        return Question(REWRITTEN, f"{fact}; {names} merged commits of its own into them, which nobody can pick anew for you",
-                        f"{restore}; or keep yours ({keep}) and start anew from what origin has")  # fmt: skip
+        stops = f"{fact}; {names} merged commits of its own into them, and merges cannot be picked anew"
+        mend = f"{restore}; or keep yours ({keep}) and start anew from what origin has"
+        return Question(REWRITTEN, stops, mend, is_final=True)
     own = sum(len(clone.lost.own) for clone in holders if clone.lost)
     kept = f"; {_commits(own)} of your own {'is' if own == 1 else 'are'} picked anew on top" if own else ""
     go_along = f"hemma sync --accept {REWRITTEN}   (your branch follows origin, after a backup{kept})"

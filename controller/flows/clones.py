@@ -9,8 +9,7 @@ import base64
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from lanes.merging import CloneState, Dirty, Place
-from lanes.origin_moves import Gone, Lost
+from lanes.clone_state import CloneState, Dirty, Gone, Lost, Place
 
 Facts = dict[str, Any]
 # [tool.hemma.notebooks] as plain data (manifests.settings.NotebookSettings): what was meant.
