@@ -6,6 +6,7 @@
     |- NotARepository 67             the root is no git work tree
     |- WrongDirectory 68             the working directory is not the root of its repository
     |- NeedsPerson 75                a person has to decide
+    |  `- NotPrivate 75              what must be this user's alone is another's, or open to others
     |- RepositoryError 1             git could not do what was asked
     |  `- MergeConflict 75           both sides changed the same lines
     |- TimedOut 124                  the command ran past its time
@@ -76,6 +77,12 @@ class NeedsPerson(HemmaError):
 
     exit_code = 75
     code = "needs-person"
+
+
+class NotPrivate(NeedsPerson):
+    """A folder, file or socket that must be this user's alone is somebody else's, or somebody else may write to it."""
+
+    code = "not-private"
 
 
 class RepositoryError(HemmaError):

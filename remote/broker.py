@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from manifests import ownership
 from manifests.errors import ConnectionLost, HemmaError, Unreachable
 from remote.agent import frames
 from remote.housekeeping import Housekeeping
@@ -178,6 +179,10 @@ class Broker:
             sock, _ = listener.accept()
         except OSError:
             return
+        if not ownership.is_own_peer(sock):
+            print(f"refused a connection of user id {ownership.peer_uid(sock)}", file=sys.stderr, flush=True)
+            sock.close()
+            return
         self.add(sock)
 
     def _on_client(self, client: Client) -> None:
@@ -290,6 +295,7 @@ def serve(path: str, keep_bytes: Callable[[str], int | None] | None = None) -> i
     os.setsid()
     os.chdir("/")
     os.umask(0o077)
+    ownership.demand_folder(os.path.dirname(path), may_be_link=False)
     os.closerange(3, 256)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -304,6 +310,7 @@ def serve(path: str, keep_bytes: Callable[[str], int | None] | None = None) -> i
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(path)
     os.chmod(path, 0o600)
+    inode = os.lstat(path).st_ino
     listener.listen(128)
     with open(path.removesuffix(".sock") + ".pid", "w", encoding="ascii") as file:
         file.write(f"{os.getpid()}\n")
@@ -312,8 +319,11 @@ def serve(path: str, keep_bytes: Callable[[str], int | None] | None = None) -> i
     try:
         Broker(listener, float(os.environ.get("HEMMA_BROKER_IDLE_S") or IDLE_S), keep_bytes).loop()
     finally:
-        for name in (path, path.removesuffix(".sock") + ".pid"):
-            os.unlink(name)
+        # The end of a login session removes its runtime folder, and another broker may stand there by now.
+        with contextlib.suppress(OSError):
+            if os.lstat(path).st_ino == inode:
+                os.unlink(path.removesuffix(".sock") + ".pid")
+                os.unlink(path)
     return 0
 
 
