@@ -8,9 +8,10 @@ unless the person has accepted that very rule.
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
+
+from manifests.commands import command
 
 from lanes import origin_moves
 from lanes.clone_state import CloneState, Dirty, Lanes, Place
@@ -142,7 +143,7 @@ def _upstream(clone: CloneState, local: CloneState, host: CloneState) -> list[_Q
         return [_Question("no-upstream", f"origin has no branch {clone.branch} that {where} knows of", "hemma push")]
     run = "hemma run -- git" if clone.place == "host" else "git"
     fact = f"{where} does not fetch origin's {clone.branch}"
-    names = f"{shlex.quote(clone.remote)} {shlex.quote(clone.branch or '')}"
+    names = command("{} {}", clone.remote, clone.branch or "")
     return [_Question("no-upstream", fact, f"{run} remote set-branches --add {names}")]
 
 

@@ -7,8 +7,9 @@ whatever their owner took them away for. Both ways are a person's to choose: go 
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from collections.abc import Collection, Iterator
+
+from manifests.commands import command
 
 from lanes.clone_state import CloneState, Lanes
 
@@ -97,10 +98,10 @@ def _gone(local: CloneState, host: CloneState) -> Question:
         f"origin had a branch {branch}{last}, and has none now: {rest}; "
         f"whoever may delete branches of {clones[0].origin_url or 'origin'} could have done it"
     )
-    there = shlex.quote(told.elsewhere) if told.elsewhere else "BRANCH"
+    there = command("{}", told.elsewhere) if told.elsewhere else "BRANCH"
     go_along = f"to go along: hemma run -- git switch {there} && git switch {there} && hemma sync"
     return Question(
-        GONE, fact, f"{go_along}   (your {branch} stays in both clones), or {RESTORE}   (origin gets it again)"
+        GONE, fact, f"{go_along}   (your branch stays in both clones), or {RESTORE}   (origin gets it again)"
     )
 
 
@@ -135,9 +136,9 @@ def elsewhere(clone: CloneState) -> Question:
         f"{_where(clone)} pushes {clone.branch} to {clone.push_remote} ({clone.push_key}) and fetches it from {clone.remote}: "
         "a sync brings the three together at one remote"
     )
-    key = shlex.quote(f"branch.{clone.branch}.pushRemote")
+    mend = command("git config {} {}", f"branch.{clone.branch}.pushRemote", clone.remote)
     own = "hemma push" if clone.place == "host" else "git push"
-    mend = f"{own}   (it goes to {clone.push_remote}), or {run}git config {key} {shlex.quote(clone.remote)}"
+    mend = f"{own}   (it goes to {clone.push_remote}), or {run}{mend}"
     return Question(ELSEWHERE, fact, mend)
 
 

@@ -18,9 +18,9 @@ from controller.flows import both_sides, clones, lane, sync_follow, thin
 from controller.flows.judged import Judged
 from lanes.classification import NO_FACTS, Owner, classify_path
 from lanes.classification import Facts as PathFacts
-from lanes.lane_steps import quoted
 from lanes.merging import CloneState, Escalation, Lanes, Step, SyncPlan, plan_sync
 from lanes.origin_moves import ELSEWHERE
+from manifests.commands import command
 from manifests.errors import MergeConflict, NeedsPerson, RepositoryError
 from remote import relay_objects
 from remote.agent import origin
@@ -79,14 +79,17 @@ def look(
 
 def _not_asked(place: str, facts: Facts) -> RepositoryError:
     fetched, run = facts["fetch"], "hemma run -- " if place == "host" else ""
-    remote, branch, tracking = quoted(facts["remote"]), facts["branch"], facts.get("tracking")
     lines = [line for line in fetched["error"].splitlines() if line.startswith(("error: ", "fatal: ", " ! ["))]
     said = (lines or fetched["error"].splitlines() or ["?"])[0].strip()
-    remedy = f"{run}git fetch {remote}"
+    remedy = command("git fetch {}", facts["remote"])
     if fetched["kind"] == "silent":
-        remedy = f"look at it: {remedy}   (to wait longer: HEMMA_ORIGIN_SILENCE_S=600 hemma sync)"
-    elif fetched["kind"] == "rejected" and branch:
-        remedy = f"{remedy} {quoted(f'+refs/heads/{branch}:{tracking}')}   (its refspec lacks the +), then hemma sync"
+        remedy = command(
+            "git fetch {}   (look at it; to wait longer: HEMMA_ORIGIN_SILENCE_S=600 hemma sync)", facts["remote"]
+        )
+    elif fetched["kind"] == "rejected" and facts["branch"]:
+        refspec = f"+refs/heads/{facts['branch']}:{facts['tracking']}"
+        remedy = command("git fetch {} {}   (its refspec lacks the +), then hemma sync", facts["remote"], refspec)
+    remedy = f"{run}{remedy}"
     return RepositoryError(f"{place}: origin cannot be asked: {said}", remedy=remedy)
 
 
@@ -113,7 +116,7 @@ def plan(
     """The steps for what was seen, or what a person has to judge first; `restores`: origin gets again what it had."""
     local, host = seen.states
     notebooks = notebooks_under_way(seen)
-    paths = {*local.outgoing, *host.incoming, *notebooks}
+    paths = {*local.outgoing, *host.incoming, *notebooks, *(host.lost.changes if host.lost else ())}
     owners = _owners(where, seen.local.root, paths, thin.lane_facts(notebooks))
     lanes = Lanes(
         host_owned=frozenset(path for path, owner in owners.items() if owner == "host"),

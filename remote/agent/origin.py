@@ -123,7 +123,9 @@ def fetch(repository: Repository, way: Route, silence_s: float) -> dict[str, obj
         kind = "locked"
     elif " ! [rejected] " in spoken.text:
         kind = "rejected"
-    error = spoken.why or "\n".join(line for line in spoken.text.split("\n") if not line.startswith(" = "))[-500:]
+    lines = spoken.text.split("\n")
+    marked = [line for line in lines if line.startswith(("error: ", "fatal: ", " ! ["))]
+    error = spoken.why or "\n".join(marked or lines)[:1000]
     return {"is_asked": True, "is_ok": False, "error": error, "kind": kind, "has_branch": None, "any": False}
 
 
