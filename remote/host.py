@@ -37,7 +37,7 @@ class Host:
 
 def target_of(spec: dict[str, Any]) -> dict[str, Any]:
     """The part of a host's settings that says which connection to use; hosts that agree in it share one."""
-    names = ("ssh", "ssh_config", "python", "keepalive_s", "connect_timeout_s")
+    names = ("ssh", "ssh_config", "python", "state_dir", "keepalive_s", "connect_timeout_s")
     return {name: spec.get(name) for name in names}
 
 
@@ -62,7 +62,10 @@ def ask(
         return _ask(broker_client.connect(), target, request, timeout_s, hear)
     except (ConnectionError, ConnectionLost):
         time.sleep(0.2)
+    try:
         return _ask(broker_client.connect(), target, request, timeout_s, hear)
+    except ConnectionError as error:
+        raise ConnectionLost(f"the local broker went away: {error.strerror or error}", remedy="try again") from error
 
 
 def _ask(

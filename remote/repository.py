@@ -11,7 +11,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from lanes import git_safety, guards
+from lanes import git_failures, git_safety, guards
+from manifests.commands import command
 from manifests.errors import NeedsPerson, RepositoryError
 from remote.agent import follow, gitnet, gitwork
 from remote.host import Host
@@ -60,9 +61,9 @@ class HostRepository:
         self.hear = hear
 
     def state(self, *, fetch: bool = False, know: Sequence[str] = (), notebooks: bool = False) -> Facts:
-        """The facts of the clone. Raises RootMissing, NotARepository, WrongDirectory, Unreachable."""
+        """The facts of the clone. Raises RootMissing, NotARepository, WrongDirectory, RepositoryError, Unreachable."""
         fields: Facts = {"fetch": fetch, "know": list(know), "notebooks": notebooks, "silence_s": silence_s()}
-        return _guarded(self._asked("git-state", STATE_TIMEOUT_S, **fields))
+        return _readable(self.place, _guarded(self._asked("git-state", STATE_TIMEOUT_S, **fields)))
 
     def steps(self, steps: Sequence[Facts]) -> list[Facts]:
         """Run git commands in order on the host, under its lock. Raises NeedsPerson for one that is not merge-only."""
@@ -90,7 +91,7 @@ class LocalRepository:
         """The facts of the clone. Raises RootMissing, NotARepository, WrongDirectory."""
         request: Facts = {"fetch": fetch, "know": list(know), "notebooks": notebooks, "silence_s": silence_s()}
         self._listen()
-        return _guarded(gitwork.state({"root": self.root, **request}))
+        return _readable(self.place, _guarded(gitwork.state({"root": self.root, **request})))
 
     def steps(self, steps: Sequence[Facts]) -> list[Facts]:
         """Run git commands in order here. Raises NeedsPerson for one that is not merge-only."""
@@ -122,6 +123,17 @@ def _guarded(reply: Facts) -> Facts:
     return reply
 
 
+def _readable(place: str, facts: Facts) -> Facts:
+    """The facts, where git could read the clone. Raises RepositoryError with why it could not."""
+    if facts["is_readable"]:
+        return facts
+    said = str(facts.get("unreadable") or "")
+    what, trouble = f"{place}: git cannot read the state of {facts['root']}", git_failures.explain(said)
+    if trouble is not None:
+        raise git_trouble(what, trouble, is_there=place == "host")
+    raise RepositoryError(f"{what}: {said.splitlines()[0] if said else 'it gives no reason'}", remedy="git status")
+
+
 def _vetted(steps: Sequence[Facts]) -> list[Facts]:
     for step in steps:
         verdict = git_safety.ours(step["argv"])
@@ -137,8 +149,17 @@ def checked(results: Sequence[Facts], what: str) -> list[Facts]:
     """The results if the last of them succeeded. Raises RepositoryError with what git said otherwise."""
     last = results[-1] if results else None
     if last is not None and last["code"]:
+        trouble = git_failures.explain(f"{last['stderr']}\n{last['stdout']}")
+        if trouble is not None:
+            raise git_trouble(what, trouble, is_there=what.startswith("host"))
         raise RepositoryError(f"{what}: {_words(last)}", remedy="hemma status")
     return list(results)
+
+
+def git_trouble(what: str, trouble: git_failures.GitTrouble, *, is_there: bool) -> RepositoryError:
+    """The error for a known trouble of git's; `is_there`: its remedy is for the host, so it goes through `hemma run`."""
+    remedy = command("hemma run --shell {}", str(trouble.remedy)) if is_there else trouble.remedy
+    return RepositoryError(f"{what}: {trouble.cause}", remedy=remedy, code=trouble.word)
 
 
 def _words(result: Facts) -> str:

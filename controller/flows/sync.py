@@ -64,9 +64,6 @@ def look(
         lambda: local.state(fetch=fetch), lambda: host.state(fetch=fetch, notebooks=True), local.leave
     )
     seen = Clones(local, host, here, there, meant)
-    for place, facts in (("local", seen.local_facts), ("host", seen.host_facts)):
-        if not facts["is_readable"]:
-            raise RepositoryError(f"{place}: git cannot read the state of {facts['root']}", remedy="hemma status")
     if not fetch:
         return seen
     if not seen.local_facts["fetch"]["is_ok"]:

@@ -96,6 +96,11 @@ class Repository:
         """What git printed, without its last line end; None when it failed."""
         return output(self.start(*argv), timeout_s)
 
+    def complaint(self, *argv: str) -> str:
+        """What git prints on stderr where it fails, its end; an empty string where it does not."""
+        _, err = self.start(*argv).communicate()
+        return err.decode("utf-8", "replace").strip()[-2000:]
+
     def words(self, *argv: str) -> list[str]:
         """What git printed, cut at blanks and line ends; nothing when it failed."""
         return (self.text(*argv) or "").split()

@@ -57,6 +57,8 @@ def state(request: dict[str, object]) -> dict[str, object]:
     }
     facts.update(_kind(repository, root))
     facts.update(_status(output(status)))
+    if not facts["is_readable"]:
+        facts["unreadable"] = repository.complaint("status", "--porcelain=v2")
     told = {"remote": way.remote, "push_remote": way.push_remote, "push_key": way.push_key, "origin_head": None}
     is_still = branch is not None and facts["branch"] == branch
     facts.update(origin.facts(repository, way, branch or "", before, fetched) if is_still else told)
