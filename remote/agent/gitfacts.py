@@ -6,6 +6,7 @@ Only a repository whose refs are no files (reftable) has git asked for its HEAD.
 from __future__ import annotations
 
 import os
+from typing import Iterator
 
 # What stands in HEAD where refs are no files (reftable, git >= 2.45): git has to be asked.
 _NO_FILE = "ref: refs/heads/.invalid"
@@ -57,6 +58,26 @@ def _asked(folder: str) -> tuple[str | None, str | None]:
     repository = Repository(folder)
     commit = repository.text("rev-parse", "--verify", "--quiet", "HEAD")
     return commit or None, repository.text("symbolic-ref", "--quiet", "--short", "HEAD")
+
+
+def untracked_at(root: str, path: str, tracked: set[str]) -> Iterator[str]:
+    """What would have to go for `path` to be a file: itself, a file where it needs a folder, or what such a folder holds."""
+    parts = path.split("/")
+    for count in range(1, len(parts)):
+        above = "/".join(parts[:count])
+        place = os.path.join(root, above)
+        if os.path.islink(place) or os.path.isfile(place):
+            if above not in tracked:
+                yield above
+            return
+    place = os.path.join(root, path)
+    if not os.path.isdir(place) or os.path.islink(place):
+        if os.path.lexists(place):
+            yield path
+        return
+    for folder, _, names in os.walk(place):
+        inside = [os.path.relpath(os.path.join(folder, name), root) for name in names]
+        yield from (name for name in inside if name not in tracked)
 
 
 def _line(path: str) -> str:
