@@ -53,7 +53,10 @@ class Dirty:
 
 @dataclasses.dataclass(frozen=True)
 class CloneState:
-    """One clone against origin as it last saw it. `ahead` and `behind` count commits; paths are what these change."""
+    """One clone against origin as it last saw it. `ahead` and `behind` count commits; paths are what these change.
+
+    `dirty` names the first some thousand uncommitted files; `unlisted` counts the others.
+    """
 
     place: Place
     head: str | None
@@ -64,6 +67,7 @@ class CloneState:
     incoming: tuple[str, ...] = ()
     outgoing: tuple[str, ...] = ()
     dirty: tuple[Dirty, ...] = ()
+    unlisted: int = 0
     operation: str | None = None
     is_index_locked: bool = False
     holding: tuple[str, ...] = ()

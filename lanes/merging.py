@@ -257,11 +257,12 @@ def _notes(local: CloneState, host: CloneState) -> list[str]:
         left = _paths(entry for entry in clone.dirty if not entry.is_metadata_only)
         if left:
             found.append(
-                f"uncommitted on {'the host' if clone.place == 'host' else 'this machine'}, and left alone: {_some(left)}"
+                f"uncommitted on {'the host' if clone.place == 'host' else 'this machine'}, and left alone: "
+                f"{_some(left, unlisted=clone.unlisted)}"
             )
     return found
 
 
-def _some(names: Sequence[str], shown: int = 5) -> str:
-    rest = len(names) - shown
+def _some(names: Sequence[str], shown: int = 5, unlisted: int = 0) -> str:
+    rest = len(names) - shown + unlisted
     return ", ".join(names[:shown]) + (f" and {rest} more" if rest > 0 else "")

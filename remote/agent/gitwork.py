@@ -250,7 +250,8 @@ def _run(root: str, step: dict[str, object], silence_s: float) -> dict[str, obje
     found = in_the_way(root, _base(root, taking), taking) if taking else []
     if found:
         said = "error: files that git does not track would be overwritten"
-        return {"argv": words, "code": 1, "stdout": "", "stderr": said, "in_the_way": found[:_LISTED]}
+        refused: dict[str, object] = {"argv": words, "code": 1, "stdout": "", "stderr": said}
+        return dict(refused, in_the_way=found[:_LISTED], in_the_way_count=len(found))
     argv = [os.fsencode(word) for word in words]
     extra = {str(name): str(value) for name, value in _items(step.get("env"))}
     given, asked = step.get("input"), step.get("keep_bytes")

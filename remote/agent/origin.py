@@ -171,9 +171,12 @@ def _against(repository: Repository, origin: str | None) -> dict[str, object]:
     theirs = repository.start("rev-list", "--max-count=%d" % LISTED, "HEAD.." + origin)
     incoming = repository.start("diff", "--name-only", "--no-renames", "-z", "HEAD..." + origin)
     outgoing = repository.start("diff", "--name-only", "--no-renames", "-z", origin + "...HEAD")
+    unpushed, unpulled = (output(mine) or "").split(), (output(theirs) or "").split()
     return {
-        "unpushed": (output(mine) or "").split(),
-        "unpulled": (output(theirs) or "").split(),
+        "unpushed": unpushed,
+        "unpushed_count": _count(repository, unpushed, origin + "..HEAD"),
+        "unpulled": unpulled,
+        "unpulled_count": _count(repository, unpulled, "HEAD.." + origin),
         "incoming": [path for path in (output(incoming) or "").split("\0") if path],
         "outgoing": [path for path in (output(outgoing) or "").split("\0") if path],
     }
