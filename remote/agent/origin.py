@@ -182,6 +182,12 @@ def _against(repository: Repository, origin: str | None) -> dict[str, object]:
     }
 
 
+def _count(repository: Repository, listed: list[str], commits: str) -> int:
+    """How many these are in all, where no more than LISTED were named."""
+    told = repository.text("rev-list", "--count", commits) if len(listed) >= LISTED else None
+    return int(told) if told else len(listed)
+
+
 def _lost(
     repository: Repository, tracking: str, now: str, past: list[str], ahead: list[str]
 ) -> dict[str, object] | None:
