@@ -7,7 +7,7 @@ import subprocess
 
 # What a person may have set for their own eyes, or as a habit, and what is read here must not depend on. `color.*` one by
 # one: color.diff=always stands above color.ui. Patches say --no-ext-diff and --no-textconv as well: git knows no setting
-# for these. lanes.git_pins holds the same list for the controller.
+# for these.
 PINS = (
     "core.quotePath=false",
     "core.pager=cat",
