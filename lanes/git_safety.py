@@ -173,6 +173,10 @@ def _if_there(key: str, words: Words, arguments: tuple[str, ...]) -> Harm:
         name = given[0]
     if name is None or words.is_doubtful or words.paths or name.startswith("-"):
         return harms.OVERWRITES_REF
+    if key == "branch":  # git itself moves no branch so that is checked out
+        return dataclasses.replace(
+            harms.OVERWRITES_REF, doubt=Doubt(harms.REF, ("refs/heads/" + name, harms.UNLESS_CURRENT))
+        )
     ref = ("refs/tags/" if key == "tag" else "refs/heads/") + name
     return dataclasses.replace(harms.OVERWRITES_REF, doubt=Doubt(harms.REF, (ref,)))
 
