@@ -6,14 +6,13 @@ editors or the user's language. Nothing of a request ever meets a shell.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
 import subprocess
 import time
 from typing import Generator, Iterator
 
-from . import gitfacts, launch, store
+from . import changed_notebooks, gitfacts, launch, listing, store
 
 # What git prints of a conflict or a refusal, not of a clone: of more than this the end is kept, unless a step asks for more.
 _KEPT_BYTES = 1 << 20
@@ -21,7 +20,8 @@ _MOST_KEPT_BYTES = 8 << 20
 _FETCH_TIMEOUT_S = 60.0
 _OVERTAKEN_S = 0.1
 _LISTED = 2000
-_NOTEBOOK_BYTES = 8 << 20
+# After so much of git's words a reply ends, and the rest is asked for again.
+_REPLY_LETTERS = 2 << 20
 # Of the user's GIT_* these hold: how to reach origin, who commits, which settings. The rest names a repository.
 _KEPT = (
     "GIT_SSH",
@@ -124,7 +124,7 @@ def state(request: dict[str, object]) -> dict[str, object]:
     facts["counts"] = {str(commit): _counts(repository, str(commit)) for commit in _list(request.get("know"))}
     facts["holding"] = _holding(root, _text(request.get("state_dir")))
     if request.get("notebooks"):
-        facts["notebooks"] = _notebooks(repository, facts["entries"])
+        facts["notebooks"] = changed_notebooks.sides(repository.root, repository.start, facts["entries"])
     return facts
 
 
@@ -229,13 +229,22 @@ def _against_origin(repository: Repository, branch: str) -> dict[str, object]:
     theirs = repository.start("rev-list", "--max-count=%d" % _LISTED, "HEAD.." + remote)
     incoming = repository.start("diff", "--name-only", "--no-renames", "-z", "HEAD..." + remote)
     outgoing = repository.start("diff", "--name-only", "--no-renames", "-z", remote + "...HEAD")
+    unpushed, unpulled = (_output(mine) or "").split(), (_output(theirs) or "").split()
     return {
         "origin_head": head,
-        "unpushed": (_output(mine) or "").split(),
-        "unpulled": (_output(theirs) or "").split(),
+        "unpushed": unpushed,
+        "unpushed_count": _count(repository, unpushed, remote + "..HEAD"),
+        "unpulled": unpulled,
+        "unpulled_count": _count(repository, unpulled, "HEAD.." + remote),
         "incoming": [path for path in (_output(incoming) or "").split("\0") if path],
         "outgoing": [path for path in (_output(outgoing) or "").split("\0") if path],
     }
+
+
+def _count(repository: Repository, listed: list[str], commits: str) -> int:
+    """How many these are in all, where no more than _LISTED were named."""
+    told = repository.text("rev-list", "--count", commits) if len(listed) >= _LISTED else None
+    return int(told) if told else len(listed)
 
 
 def _counts(repository: Repository, commit: str) -> list[int] | None:
@@ -247,7 +256,11 @@ def _counts(repository: Repository, commit: str) -> list[int] | None:
 def _holding(root: str, state_dir: str | None) -> list[dict[str, object]]:
     """The live runs whose working directory lies in this tree."""
     found: list[dict[str, object]] = []
-    for facts in store.list_facts(store.runs_folder(state_dir)):
+    runs = store.runs_folder(state_dir)
+    for folder in (os.path.join(runs, run_id) for run_id in store.ids_in(runs)):
+        if not listing.may_live(folder):
+            continue
+        facts = store.facts(folder)
         record = facts["record"]
         alive = facts["supervisor_alive"] or facts["command_alive"]
         status = facts["status"]
@@ -255,27 +268,6 @@ def _holding(root: str, state_dir: str | None) -> list[dict[str, object]]:
         if alive and not is_over and isinstance(record, dict) and record.get("root") == root:
             words = record.get("shell") or " ".join(str(word) for word in record.get("argv") or [])
             found.append({"run_id": facts["run_id"], "command": words, "created_at": record.get("created_at")})
-    return found
-
-
-def _notebooks(repository: Repository, entries: object) -> dict[str, object]:
-    """Both sides of every tracked notebook that was changed but not staged: as in the index, and as it lies there."""
-    found: dict[str, object] = {}
-    for entry in entries if isinstance(entries, list) else []:
-        path = str(entry["path"])
-        if (
-            not path.endswith(".ipynb")
-            or entry["kind"] != "changed"
-            or entry["index"] != "."
-            or entry["worktree"] != "M"
-        ):
-            continue
-        # With the filters and line ends of a checkout: it is compared with, and may be put back into, the work tree.
-        before = repository.start("cat-file", "--filters", ":0:" + path)
-        out, _ = before.communicate()
-        after = _bytes(os.path.join(repository.root, path))
-        if before.returncode == 0 and len(out) + len(after) <= _NOTEBOOK_BYTES:
-            found[path] = {"before_base64": _base64(out), "after_base64": _base64(after)}
     return found
 
 
@@ -290,12 +282,16 @@ def steps(request: dict[str, object]) -> dict[str, object]:
         return {"guard": guard, "results": [], "stopped_at": 0}
     root = str(guard["root"])
     results: list[dict[str, object]] = []
+    room = _REPLY_LETTERS
     with locked(root):
         for number, step in enumerate(_list(request.get("steps"))):
             done = _run(root, step if isinstance(step, dict) else {})
             results.append(done)
             if done["code"] and not (isinstance(step, dict) and step.get("may_fail")):
                 return {"results": results, "stopped_at": number}
+            room -= len(str(done["stdout"])) + len(str(done["stderr"]))
+            if room < 0:
+                return {"results": results, "stopped_at": None, "is_partial": True}
     return {"results": results, "stopped_at": None}
 
 
@@ -328,7 +324,8 @@ def _run(root: str, step: dict[str, object]) -> dict[str, object]:
     in_the_way = _in_the_way(root, taking) if taking else []
     if in_the_way:
         said = "error: files that git does not track would be overwritten"
-        return {"argv": words, "code": 1, "stdout": "", "stderr": said, "in_the_way": in_the_way[:_LISTED]}
+        refused: dict[str, object] = {"argv": words, "code": 1, "stdout": "", "stderr": said}
+        return dict(refused, in_the_way=in_the_way[:_LISTED], in_the_way_count=len(in_the_way))
     argv = [os.fsencode(word) for word in words]
     extra = {str(name): str(value) for name, value in _items(step.get("env"))}
     if {"fetch", "push", "ls-remote"} & set(words):
@@ -358,10 +355,6 @@ def _bytes(path: str) -> bytes:
             return file.read()
     except OSError:
         return b""
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
 
 
 def _list(value: object) -> list[object]:
