@@ -86,8 +86,31 @@ _ENTRY = record(
     },
     {"from": PATH},
 )
-_FETCH = record({"is_asked": flag}, {"is_ok": flag, "error": maybe(LINE)})
-_FETCH_FAILED = record({"is_asked": flag, "is_ok": flag, "error": LINE}, {})
+_HOW = {"kind": either("ok", "silent", "locked", "rejected", "unreachable"), "has_branch": maybe(flag), "any": flag}
+_FETCH = record({"is_asked": flag}, {"is_ok": flag, "error": maybe(LINE), **_HOW})
+_FETCH_FAILED = record({"is_asked": flag, "is_ok": flag, "error": LINE, **_HOW}, {})
+_LOST = record(
+    {
+        **dict.fromkeys(("commits", "own"), listed(COMMIT)),
+        **dict.fromkeys(("shown", "made_by"), listed(LINE, 10)),
+        "own_has_merges": flag,
+        "changes": listed(PATH),
+        "pushed_here_by": maybe(LINE),
+    },
+    {},
+)
+_GONE = record(
+    {"last": maybe(COMMIT), "alone": listed(COMMIT), "shown": listed(LINE, 10), "elsewhere": maybe(PATH)}, {}
+)
+_FOLLOWED = record(
+    {
+        "failed": maybe(either("moved", "kept", "in-the-way", "tree", "pick")),
+        "backups": listed(PATH, 10),
+        "stopped": maybe(COMMIT),
+        "said": LINE,
+    },
+    {"paths": listed(PATH)},
+)
 _SIDES = record({"before_base64": encoded(8 << 20), "after_base64": encoded(8 << 20)}, {})
 _HOLDING = record({"run_id": RUN_ID, "command": text(1 << 22), "created_at": maybe(TIME)}, {})
 _STATE = record(
@@ -107,6 +130,9 @@ _STATE = record(
         "entries": listed(_ENTRY),
         "conflicted": listed(PATH),
         "origin_head": maybe(COMMIT),
+        "remote": PATH,
+        "push_remote": maybe(PATH),
+        "push_key": maybe(PATH),
         "counts": mapped(maybe(pair(whole()))),
         "holding": listed(_HOLDING),
     },
@@ -118,6 +144,10 @@ _STATE = record(
         "outgoing": listed(PATH),
         "notebooks": mapped(_SIDES),
         "unreadable": LINE,
+        "tracking": PATH,
+        "origin_before": maybe(COMMIT),
+        "lost": maybe(_LOST),
+        "gone": maybe(_GONE),
     },
 )
 _NO_CLONE = record({"guard": GUARD}, {})
@@ -198,6 +228,7 @@ SHAPES: dict[str, Shape] = {
     "kill": record({"signalled": flag}, {}),
     "git-state": _or(_STATE, _NO_CLONE, "root"),
     "git-steps": _STEPS,
+    "git-follow": _or(_FOLLOWED, _NO_CLONE, "failed"),
     "file-read": _PART,
     "file-write": _WRITTEN,
     "run-files": record({"run_id": RUN_ID, "folder": PATH, "files": mapped(maybe(_PIECE), 1000)}, {}),
