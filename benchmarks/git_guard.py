@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +72,7 @@ class Room:
 
 
 @contextlib.contextmanager
-def room(size: Size) -> Iterator[Room]:
+def room(size: Size) -> Generator[Room]:
     """A clone of `size.files` files in a folder of its own, and a run in it that waits."""
     with tempfile.TemporaryDirectory(prefix="hemma-bench-") as name:
         folder = Path(name)
