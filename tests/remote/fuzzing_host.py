@@ -93,7 +93,7 @@ def change(chance: random.Random, said: Frames) -> bool:
     ways = [in_json, in_json, in_json, in_header, in_bytes, in_order, refusal]
     try:
         return chance.choice(ways)(chance, said)
-    except (ValueError, IndexError):  # a frame that an earlier change broke, or nothing left in it
+    except (ValueError, IndexError, RecursionError):  # a frame that an earlier change broke, or nothing left in it
         return False
 
 
