@@ -115,10 +115,12 @@ class Clone:
         stdin = subprocess.DEVNULL if given is None else subprocess.PIPE
         return finish(self.start(*argv, index=index, stdin=stdin, runs_filters=runs_filters), given)
 
-    def try_run(self, *argv: str | bytes, given: bytes | None = None, index: bytes | None = None) -> bytes | None:
+    def try_run(
+        self, *argv: str | bytes, given: bytes | None = None, index: bytes | None = None, runs_filters: bool = False
+    ) -> bytes | None:
         """What git printed, or None when it failed."""
         try:
-            return self.run(*argv, given=given, index=index)
+            return self.run(*argv, given=given, index=index, runs_filters=runs_filters)
         except store.Refused:
             return None
 
@@ -172,6 +174,10 @@ def quiet_environment(filters: Iterable[str] = ()) -> dict[bytes, bytes]:
             b"GIT_OPTIONAL_LOCKS": b"0",
             b"GIT_NO_LAZY_FETCH": b"1",
             b"GIT_EDITOR": b"true",
+            b"GIT_AUTHOR_NAME": b"hemma",
+            b"GIT_AUTHOR_EMAIL": b"hemma@localhost",
+            b"GIT_COMMITTER_NAME": b"hemma",
+            b"GIT_COMMITTER_EMAIL": b"hemma@localhost",
             b"LC_ALL": b"C",
             b"GIT_CONFIG_COUNT": b"%d" % len(settings),
         }
@@ -197,11 +203,11 @@ def read_bytes(path: bytes, most: int = 16 << 20) -> bytes:
         return b""
 
 
-def replace_file(path: bytes, content: bytes) -> None:
-    """Put `content` in place by one rename, mode 0600, in a private folder. Raises OSError."""
+def replace_file(path: bytes, content: bytes, mode: int = 0o600) -> None:
+    """Put `content` in place by one rename; a folder that is made for it is private. Raises OSError."""
     store.make_private(os.fsdecode(os.path.dirname(path)))
     staged = b"%s.%d.new" % (path, os.getpid())
-    handle = os.open(staged, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    handle = os.open(staged, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, mode)
     with os.fdopen(handle, "wb") as file:
         file.write(content)
     os.replace(staged, path)
