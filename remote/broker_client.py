@@ -6,6 +6,7 @@ old one leaves when it is idle. Where no broker can run (Windows, HEMMA_BROKER=o
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
@@ -13,7 +14,7 @@ import zlib
 
 from manifests import ownership
 from manifests.commands import command
-from manifests.errors import NotPrivate, Unreachable
+from manifests.errors import HemmaError, NotPrivate, Unreachable, UsageError
 from manifests.places import private_dir, state_dir
 
 # sun_path holds 108 bytes on Linux and 104 on macOS, with a final NUL.
@@ -106,12 +107,40 @@ def connect(may_start: bool = True) -> socket.socket | None:
     if sock is not None or not may_start:
         return sock
     log = ""
-    for _ in range(3):
-        log = _start(path)
-        sock = open_socket(path)
-        if sock is not None:
-            return sock
-    raise Unreachable("the local broker does not start", remedy=f"see {log}, or go without: HEMMA_BROKER=off")
+    try:
+        for _ in range(3):
+            log = _start(path)
+            sock = open_socket(path)
+            if sock is not None:
+                return sock
+    except OSError as error:
+        raise _not_here(error) from error
+    raise Unreachable(
+        f"the local broker does not start: {_last_line(log)}",
+        remedy=f"see {log}, or go without: HEMMA_BROKER=off",
+        code="no-broker",
+    )
+
+
+def _not_here(error: OSError) -> HemmaError:
+    """Why no broker can be started on this machine, where that is not the broker's own fault."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return Unreachable(
+            "this machine lets Hemma have too few open files", remedy="ulimit -n 1024", code="too-many-open-files"
+        )
+    return UsageError(
+        f"Hemma's state folder {state_dir()} cannot be used: {error.filename or state_dir()}: {error.strerror}",
+        remedy="make it a folder that you can write, or name another: export HEMMA_STATE_DIR=~/.local/state/hemma",
+    )
+
+
+def _last_line(log: str) -> str:
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
+            return file.read().decode("utf-8", "replace").strip().rpartition("\n")[2] or "it left no word"
+    except OSError as error:
+        return f"and its log cannot be read: {error.strerror}"
 
 
 def open_socket(path: str) -> socket.socket | None:
