@@ -7,7 +7,7 @@ import pwd
 import signal
 import socket
 
-from . import frames, gitfacts, store, supervisor
+from . import frames, gitfacts, run_backup, store, supervisor
 
 # Variables that make bash read a file, or redefine commands, before the first one runs (S9-R21).
 SHELL_START_UP = ("BASH_ENV", "ENV", "CDPATH", "GLOBIGNORE", "SHELLOPTS", "BASHOPTS", "PROMPT_COMMAND")
@@ -113,7 +113,7 @@ def start(
     folder = store.create(runs, run_id, record_of(request, facts))
     if folder is None:
         return os.path.join(runs, run_id), None, facts
-    request = dict(request, cwd=facts["cwd"], exec_argv=exec_argv(request))
+    request = dict(request, cwd=facts["cwd"], exec_argv=exec_argv(request), backup_root=run_backup.root_of(facts))
     environment = environment_for(request, first_environment, folder)
     ours, theirs = socket.socketpair()
     if os.fork() == 0:
@@ -138,6 +138,7 @@ def _become_supervisor(
         owner = supervisor.Supervisor(folder, request, environment, control)
         owner.start()
         owner.loop()
+        run_backup.tidy(request)
     except BaseException as error:  # the last resort of a process nobody watches: leave a trace, then go
         store.add_event(folder, "supervisor-failed", error=repr(error))
     finally:

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from remote.agent import restore, snapshot
-from remote.agent.backup_clone import Clone
-from tests.real.undo_states import Observed, destroy, differences, make_state, observed
+from tests.real.undo_states import destroy, differences, make_state, observed
 from tests.support import RepositoryOnHost, make_repository
 
 PRECIOUS = ["*.ign", "ignored/**"]

@@ -1,0 +1,139 @@
+"""The `undo` request: list a clone's backups, or put it back to one; the same on the host and for the laptop's own clone."""
+
+from __future__ import annotations
+
+import os
+
+from . import backups, launch, restore, run_backup, store
+from .backup_clone import Clone
+
+_LOOKED_AT = 20
+
+
+def answer(request: dict[str, object]) -> dict[str, object]:
+    """The reply: `backups`, newest first, or what was (or, with `dry_run`, would be) `restored`.
+
+    `what` names a run or a backup, `at_s` a time (the last backup before it); neither means the newest that differs from
+    the present. `action` is list or restore. Raises store.Refused.
+    """
+    guard = launch.guard_facts(_text(request.get("root")), None)
+    if not guard["is_toplevel"]:
+        return {"guard": guard}
+    root = str(guard["root"])
+    clone = Clone.at(root)
+    assert clone is not None
+    paths = request.get("paths")
+    chosen = [str(path) for path in paths] if isinstance(paths, list) and paths else None
+    found = backups.listed(clone)
+    if request.get("action") == "list":
+        return {"guard": guard, "root": root, **_listed(root, clone, found, chosen)}
+    ref = _named(request, found) or _newest_other(root, found, chosen)
+    if ref is None:
+        return {"guard": guard, "root": root, "restored": None}
+    done = restore.restore(root, ref, chosen, dry_run=bool(request.get("dry_run")))
+    about = next(each for each in found if each.ref == ref)
+    return {"guard": guard, "root": root, "backup": about._asdict(), "restored": restored_fields(done)}
+
+
+def restored_fields(done: restore.Restored) -> dict[str, object]:
+    """What a restore did, as JSON carries it."""
+    return {
+        **done._asdict(),
+        "refs": [{"name": name, "before": before, "after": after} for name, before, after in done.refs],
+        "moved": [{"path": path, "to": to} for path, to in done.moved],
+        "missing": [each._asdict() for each in done.missing],
+        "is_empty": done.is_empty(),
+    }
+
+
+def summary(root: str, settings: dict[str, object]) -> dict[str, object]:
+    """How many backups there are, since when, how much they copied, and how long they are kept: for `hemma status`."""
+    days, size = run_backup.bounds(settings)
+    found = backups.backups(root)
+    return {
+        "count": len(found),
+        "newest": found[0]._asdict() if found else None,
+        "oldest_at": found[-1].at if found else None,
+        "copied_bytes": sum(each.copied_bytes for each in found),
+        "keep_days": days,
+        "keep_bytes": size,
+    }
+
+
+def _listed(root: str, clone: Clone, found: list[backups.Backup], chosen: list[str] | None) -> dict[str, object]:
+    """Every backup; for the newest also what an undo to it would change."""
+    rows: list[dict[str, object]] = []
+    for number, each in enumerate(found):
+        row: dict[str, object] = dict(each._asdict(), changes=None)
+        if number < _LOOKED_AT:
+            try:
+                row["changes"] = restored_fields(restore.restore(root, each.ref, chosen, dry_run=True))
+            except store.Refused as refused:
+                if chosen is None:
+                    row["problem"] = refused.fields["message"]
+                else:
+                    continue
+        rows.append(row)
+    return {"backups": rows, "of_earlier": backups.older_kind(clone)}
+
+
+def _named(request: dict[str, object], found: list[backups.Backup]) -> str | None:
+    """The one backup that the request names; None when it names none. Raises store.Refused for none or several."""
+    what, at_s = _text(request.get("what")), request.get("at_s")
+    if isinstance(at_s, (int, float)):
+        before = [each for each in found if each.at <= at_s]
+        if not before:
+            said = "there is no backup from before %s" % (what or "then")
+            raise store.Refused("no-such-backup", said, "hemma undo --list", 2)
+        return before[0].ref
+    if what is None:
+        return None
+    refs = set(_of_runs(request, what, found))
+    try:
+        refs.add(backups.find(found, what).ref)
+    except store.Refused as refused:
+        if not refs or refused.fields["error"] == "ambiguous-backup":
+            raise
+    if len(refs) > 1:
+        raise store.Refused("ambiguous-backup", "%r names several backups" % what, "hemma undo --list", 2)
+    return refs.pop()
+
+
+def _of_runs(request: dict[str, object], what: str, found: list[backups.Backup]) -> list[str]:
+    """The backup from before a run of this name. Raises store.Refused when it has none, or is not there any more."""
+    try:
+        folder = store.find(store.runs_folder(_text(request.get("state_dir"))), what)
+    except store.Refused as refused:
+        if refused.fields["error"] == "ambiguous-run":
+            raise
+        return [each.ref for each in found if each.run_id == what]
+    noted = (store.read(folder, "run.json") or {}).get("backup")
+    ref = noted.get("ref") if isinstance(noted, dict) else None
+    run = os.path.basename(folder)
+    if ref is None:
+        said = "the run %s has no backup%s" % (run, _why(noted))
+        raise store.Refused("no-such-backup", said, "hemma undo --list", 2)
+    if ref not in [each.ref for each in found]:
+        raise store.Refused("no-such-backup", "the backup of %s is no longer kept" % run, "hemma undo --list", 2)
+    return [str(ref)]
+
+
+def _why(noted: object) -> str:
+    why = (noted.get("error") or noted.get("skipped")) if isinstance(noted, dict) else None
+    return ": %s" % why if why else ""
+
+
+def _newest_other(root: str, found: list[backups.Backup], chosen: list[str] | None) -> str | None:
+    """The newest backup that an undo would change anything for."""
+    for each in found[:_LOOKED_AT]:
+        try:
+            if not restore.restore(root, each.ref, chosen, dry_run=True).is_empty():
+                return each.ref
+        except store.Refused as refused:
+            if refused.fields["error"] != "no-such-path":
+                raise
+    return None
+
+
+def _text(value: object) -> str | None:
+    return str(value) if value is not None else None
