@@ -15,6 +15,7 @@ from manifests.commands import command
 from manifests.errors import NeedsPerson, RepositoryError
 from remote.agent import gitwork
 from remote.host import Host
+from remote.session import refusal_of
 
 STEPS_TIMEOUT_S = 900.0
 STATE_TIMEOUT_S = 180.0
@@ -35,6 +36,14 @@ class Repository(Protocol):
         """Run git commands in order; the results, up to and with the first that failed."""
         ...
 
+    def backup(self, reason: str) -> Facts:
+        """Keep the clone's state now: `ref` names it. Raises HemmaError."""
+        ...
+
+    def undo(self, **fields: Any) -> Facts:
+        """List backups or go back to one, see `remote.agent.undo.answer`. Raises HemmaError."""
+        ...
+
 
 class HostRepository:
     """The authoritative clone. One call is one request and one reply."""
@@ -53,6 +62,14 @@ class HostRepository:
         """Run git commands in order on the host, under its lock. Raises NeedsPerson for one that is not merge-only."""
         return _guarded(self.host.request("git-steps", timeout_s=STEPS_TIMEOUT_S, steps=_vetted(steps)))["results"]
 
+    def backup(self, reason: str) -> Facts:
+        """Keep the clone's state now, on the host. Raises HemmaError."""
+        return _guarded(self.host.request("backup", timeout_s=STEPS_TIMEOUT_S, reason=reason))
+
+    def undo(self, **fields: Any) -> Facts:
+        """List backups or go back to one, on the host. Raises HemmaError."""
+        return _guarded(self.host.request("undo", timeout_s=STEPS_TIMEOUT_S, **fields))
+
 
 class LocalRepository:
     """The controller's own clone."""
@@ -70,6 +87,22 @@ class LocalRepository:
     def steps(self, steps: Sequence[Facts]) -> list[Facts]:
         """Run git commands in order here. Raises NeedsPerson for one that is not merge-only."""
         return _guarded(gitwork.steps({"root": self.root, "steps": _vetted(steps)}))["results"]
+
+    def backup(self, reason: str) -> Facts:
+        """Keep the clone's state now, here. Raises HemmaError."""
+        return self._answer("backup", {"reason": reason})
+
+    def undo(self, **fields: Any) -> Facts:
+        """List backups or go back to one, here. Raises HemmaError."""
+        return self._answer("undo", fields)
+
+    def _answer(self, verb: str, fields: Facts) -> Facts:
+        from remote.agent import verbs
+
+        reply = verbs.answer({"root": self.root, **fields, "verb": verb})
+        if "error" in reply:
+            raise refusal_of(reply)
+        return _guarded(reply)
 
 
 def _guarded(reply: Facts) -> Facts:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from typing import Iterable, NamedTuple
 
-from . import gitfacts, store
+from . import git_shim, gitfacts, store
 
-# A folder with this file in it holds the stand-in for git that runs get; our own calls go past it.
-SHIM_MARK = ".hemma-git-shim"
 FLAGS = (
     "-c",
     "core.hooksPath=/dev/null",
@@ -148,15 +147,12 @@ _program: list[str] = []
 
 
 def program() -> str:
-    """The real git: the first on PATH that is no stand-in of ours."""
+    """The real git: the first on PATH that is no guard of ours."""
     if not _program:
-        for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
-            path = os.path.join(folder, "git")
-            if os.access(path, os.X_OK) and not os.path.exists(os.path.join(folder, SHIM_MARK)):
-                _program.append(path)
-                break
-        else:
+        found = shutil.which("git", path=git_shim.without(os.environ.get("PATH", os.defpath)))
+        if found is None:
             raise store.Refused("no-git", "there is no git on PATH", "install git")
+        _program.append(found)
     return _program[0]
 
 

@@ -319,27 +319,7 @@ def _in_the_way(root: str, commit: str) -> list[str]:
     coming = repository.start("diff", "--name-only", "--no-renames", "--diff-filter=d", "-z", "HEAD..." + commit)
     tracked = set((repository.text("ls-files", "-z") or "").split("\0"))
     paths = [path for path in (_output(coming) or "").split("\0") if path and path not in tracked]
-    return sorted({found for path in paths for found in _untracked_at(root, path, tracked)})
-
-
-def _untracked_at(root: str, path: str, tracked: set[str]) -> Iterator[str]:
-    """What would have to go for `path` to be a file: itself, a file where it needs a folder, or what such a folder holds."""
-    parts = path.split("/")
-    for count in range(1, len(parts)):
-        above = "/".join(parts[:count])
-        place = os.path.join(root, above)
-        if os.path.islink(place) or os.path.isfile(place):
-            if above not in tracked:
-                yield above
-            return
-    place = os.path.join(root, path)
-    if not os.path.isdir(place) or os.path.islink(place):
-        if os.path.lexists(place):
-            yield path
-        return
-    for folder, _, names in os.walk(place):
-        inside = [os.path.relpath(os.path.join(folder, name), root) for name in names]
-        yield from (name for name in inside if name not in tracked)
+    return sorted({found for path in paths for found in gitfacts.untracked_at(root, path, tracked)})
 
 
 def _run(root: str, step: dict[str, object]) -> dict[str, object]:

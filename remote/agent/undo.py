@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from . import backups, launch, restore, run_backup, store
+from . import backups, launch, restore, run_backup, snapshot, store
 from .backup_clone import Clone
 
 _LOOKED_AT = 20
@@ -33,6 +33,21 @@ def answer(request: dict[str, object]) -> dict[str, object]:
     done = restore.restore(root, ref, chosen, dry_run=bool(request.get("dry_run")))
     about = next(each for each in found if each.ref == ref)
     return {"guard": guard, "root": root, "backup": about._asdict(), "restored": restored_fields(done)}
+
+
+def backup(request: dict[str, object]) -> dict[str, object]:
+    """Back the clone up now, for `reason`: `backup` is its name, and whether it is a new one. Raises store.Refused."""
+    guard = launch.guard_facts(_text(request.get("root")), None)
+    if not guard["is_toplevel"]:
+        return {"guard": guard}
+    made = snapshot.take(str(guard["root"]), reason=str(request.get("reason") or "asked for"))
+    assert made is not None
+    return {
+        "guard": guard,
+        "ref": made.ref,
+        "is_new": made.is_new,
+        "left_out": [each._asdict() for each in made.left_out],
+    }
 
 
 def restored_fields(done: restore.Restored) -> dict[str, object]:

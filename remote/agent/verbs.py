@@ -58,6 +58,12 @@ def _undo(request: dict[str, object]) -> dict[str, object]:
     return undo.answer(request)
 
 
+def _backup(request: dict[str, object]) -> dict[str, object]:
+    from . import undo
+
+    return undo.backup(request)
+
+
 def _kill(request: dict[str, object]) -> dict[str, object]:
     """Signal a command whose supervisor is gone; only the very process that was started, never one that took its pid."""
     known = store.facts(store.find(_runs(request), str(request["run"])))
@@ -76,6 +82,7 @@ VERBS: dict[str, Callable[[dict[str, object]], dict[str, object]]] = {
     "remove": _remove,
     "kill": _kill,
     "undo": _undo,
+    "backup": _backup,
     "git-state": gitwork.state,
     "git-steps": gitwork.steps,
     "file-read": files.read,
