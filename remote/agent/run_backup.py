@@ -1,6 +1,6 @@
 """The backup at a run's start: taken before the command, said in the run's record, and never a reason not to start it.
 
-Settings travel in the request as `backup`: {"when": always | auto | off, "precious": [glob], "keep_days", "keep_bytes"}.
+Settings travel in the request as `backup`: {"when": always | auto | off, "precious": [glob], "keep_days", "keep_gb"}.
 """
 
 from __future__ import annotations
@@ -84,10 +84,10 @@ def bounds(settings: dict[str, object]) -> tuple[float, int]:
     """(days, bytes) that backups are kept for."""
     from . import backups
 
-    days, size = settings.get("keep_days"), settings.get("keep_bytes")
+    days, size = settings.get("keep_days"), settings.get("keep_gb")
     return (
         float(days) if isinstance(days, (int, float)) else backups.KEEP_DAYS,
-        int(size) if isinstance(size, (int, float)) else backups.KEEP_BYTES,
+        int(size * (1 << 30)) if isinstance(size, (int, float)) else backups.KEEP_BYTES,
     )
 
 
