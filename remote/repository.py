@@ -28,7 +28,9 @@ class Repository(Protocol):
 
     place: str
 
-    def state(self, *, fetch: bool = False, know: Sequence[str] = (), notebooks: bool = False) -> Facts:
+    def state(
+        self, *, fetch: bool = False, know: Sequence[str] = (), notebooks: bool = False, backups: bool = False
+    ) -> Facts:
         """What `gitwork.state` tells of the clone."""
         ...
 
@@ -53,9 +55,11 @@ class HostRepository:
     def __init__(self, spec: Facts) -> None:
         self.host = Host(spec)
 
-    def state(self, *, fetch: bool = False, know: Sequence[str] = (), notebooks: bool = False) -> Facts:
+    def state(
+        self, *, fetch: bool = False, know: Sequence[str] = (), notebooks: bool = False, backups: bool = False
+    ) -> Facts:
         """The facts of the clone. Raises RootMissing, NotARepository, WrongDirectory, RepositoryError, Unreachable."""
-        fields: Facts = {"fetch": fetch, "know": list(know), "notebooks": notebooks}
+        fields: Facts = {"fetch": fetch, "know": list(know), "notebooks": notebooks, "backups": backups}
         return _readable(self.place, _guarded(self.host.request("git-state", timeout_s=STATE_TIMEOUT_S, **fields)))
 
     def steps(self, steps: Sequence[Facts]) -> list[Facts]:
@@ -79,9 +83,12 @@ class LocalRepository:
     def __init__(self, root: str) -> None:
         self.root = root
 
-    def state(self, *, fetch: bool = False, know: Sequence[str] = (), notebooks: bool = False) -> Facts:
+    def state(
+        self, *, fetch: bool = False, know: Sequence[str] = (), notebooks: bool = False, backups: bool = False
+    ) -> Facts:
         """The facts of the clone. Raises RootMissing, NotARepository, WrongDirectory."""
         request: Facts = {"root": self.root, "fetch": fetch, "know": list(know), "notebooks": notebooks}
+        request["backups"] = backups
         return _readable(self.place, _guarded(gitwork.state(request)))
 
     def steps(self, steps: Sequence[Facts]) -> list[Facts]:

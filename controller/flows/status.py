@@ -22,7 +22,7 @@ def read(
     other's commits and so cannot count them. `meant`: what the repository says of notebooks' metadata.
     """
     with ThreadPoolExecutor(2) as pool:
-        here = pool.submit(local.state, fetch=fetch)
+        here = pool.submit(local.state, fetch=fetch, backups=True)
         there = pool.submit(_asked, host, fetch=fetch)
         local_facts, (host_facts, problem) = here.result(), there.result()
     picture: Facts = {
@@ -42,7 +42,7 @@ def read(
 
 def _asked(host: HostRepository, *, fetch: bool) -> tuple[Facts | None, HemmaError | None]:
     try:
-        return host.state(fetch=fetch, notebooks=True), None
+        return host.state(fetch=fetch, notebooks=True, backups=True), None
     except HemmaError as error:
         return None, error
 
@@ -63,6 +63,7 @@ def _row(place: Place, facts: Facts, meant: clones.Meant) -> Facts:
             for entry in state.dirty
         ],
         "holding": facts["holding"],
+        "backups": facts.get("backups"),
         "fetch": facts["fetch"],
     }
 

@@ -62,6 +62,17 @@ def backups(root: str) -> list[Backup]:
     return listed(clone) if clone is not None else []
 
 
+def summary(root: str) -> dict[str, object]:
+    """How many backups the clone has, the newest and the oldest, and the bytes they copied: for `hemma status`."""
+    found = backups(root)
+    return {
+        "count": len(found),
+        "newest_at": found[0].at if found else None,
+        "oldest_at": found[-1].at if found else None,
+        "copied_bytes": sum(each.copied_bytes for each in found),
+    }
+
+
 def listed(clone: Clone) -> list[Backup]:
     """The backups of a clone, newest first. Raises store.Refused."""
     form = "--format=%(refname)%00%(objectname)%00%(committerdate:unix)%00%(contents)%00%00"

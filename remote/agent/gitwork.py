@@ -123,6 +123,10 @@ def state(request: dict[str, object]) -> dict[str, object]:
     facts.update(_against_origin(repository, str(branch)) if branch else {"origin_head": None})
     facts["counts"] = {str(commit): _counts(repository, str(commit)) for commit in _list(request.get("know"))}
     facts["holding"] = _holding(root, _text(request.get("state_dir")))
+    if request.get("backups"):
+        from . import backups  # only `hemma status` asks
+
+        facts["backups"] = backups.summary(root)
     if request.get("notebooks"):
         facts["notebooks"] = _notebooks(repository, facts["entries"])
     return facts

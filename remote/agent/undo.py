@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from . import backups, launch, restore, run_backup, snapshot, store
+from . import backups, launch, restore, snapshot, store
 from .backup_clone import Clone
 
 _LOOKED_AT = 20
@@ -58,20 +58,6 @@ def restored_fields(done: restore.Restored) -> dict[str, object]:
         "moved": [{"path": path, "to": to} for path, to in done.moved],
         "missing": [each._asdict() for each in done.missing],
         "is_empty": done.is_empty(),
-    }
-
-
-def summary(root: str, settings: dict[str, object]) -> dict[str, object]:
-    """How many backups there are, since when, how much they copied, and how long they are kept: for `hemma status`."""
-    days, size = run_backup.bounds(settings)
-    found = backups.backups(root)
-    return {
-        "count": len(found),
-        "newest": found[0]._asdict() if found else None,
-        "oldest_at": found[-1].at if found else None,
-        "copied_bytes": sum(each.copied_bytes for each in found),
-        "keep_days": days,
-        "keep_bytes": size,
     }
 
 

@@ -59,9 +59,7 @@ def test_what_a_run_took_comes_back_and_the_undo_can_be_undone(cli: Cli, clone: 
     assert ok(cli, "undo", "last").startswith("ok       as it was")
 
 
-def test_one_file_is_chosen_by_its_place_in_the_local_clone(
-    cli: Cli, clone: RepositoryOnHost, tmp_path: Path
-) -> None:
+def test_one_file_is_chosen_by_its_place_in_the_local_clone(cli: Cli, clone: RepositoryOnHost, tmp_path: Path) -> None:
     here = make_repository(tmp_path)
     (here.path / "src").mkdir()
     (clone.path / "src").mkdir()

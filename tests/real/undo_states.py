@@ -20,7 +20,7 @@ class Observed(NamedTuple):
     """All of a clone that an undo is to give back."""
 
     files: dict[str, tuple[int, bytes]]
-    index: str
+    entries: str
     marks: str
     refs: dict[str, str]
     head: str
@@ -231,7 +231,7 @@ def differences(then: Observed, now: Observed) -> dict[str, object]:
         },
         "operation": {n: (c, now.operation.get(n)) for n, c in then.operation.items() if now.operation.get(n) != c},
     }
-    for name in ("index", "marks", "head"):
+    for name in ("entries", "marks", "head"):
         if getattr(then, name) != getattr(now, name):
             found[name] = (getattr(then, name), getattr(now, name))
     if now.stash[: len(then.stash)] != then.stash:
