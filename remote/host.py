@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 
-from manifests.errors import ConnectionLost, from_dict
+from manifests.errors import ConnectionLost, from_dict, no_answer
 from remote import broker_client
-from remote.agent import frames
-from remote.session import refusal_of
+from remote.agent import frames, shapes
+from remote.incoming import fields_of, reply_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,26 +64,33 @@ def _ask(
         sock.settimeout(timeout_s)
         fields = {"target": target, "request": request, "auth_sock": os.environ.get("SSH_AUTH_SOCK")}
         sock.sendall(frames.json_frame(frames.OPEN, 0, fields))
-        parser, collected = frames.Parser(), b""
-        while True:
-            try:
-                data = sock.recv(1 << 18)
-            except TimeoutError:
-                raise ConnectionLost(
-                    f"the host did not answer within {timeout_s:g} s", remedy="hemma host check"
-                ) from None
-            if not data:
-                raise ConnectionLost("the broker went away", remedy="try again")
-            for kind, _, payload in parser.feed(data):
-                if kind == frames.LINK_LOST:
-                    raise from_dict(dict(frames.fields_of(payload)))
-                collected += payload
-                if kind == frames.REPLY:
-                    return _reply(collected)
+        collected = _collected(sock, timeout_s)
+    from remote import answers
+
+    return reply_of(collected, answers.shape_of(request), f"the reply to {request.get('verb')}", frames.MAX_VALUES)
 
 
-def _reply(payload: bytes) -> dict[str, Any]:
-    fields = json.loads(payload)
-    if "error" in fields:
-        raise refusal_of(fields)
-    return dict(fields)
+def _collected(sock: socket.socket, timeout_s: float) -> bytearray:
+    """The payload of one reply, whose parts come in frames of their own. Raises NoAnswer, and what the link gave."""
+    parser, collected = frames.Parser(frames.FROM_BROKER), bytearray()
+    while True:
+        try:
+            data = sock.recv(1 << 18)
+        except TimeoutError:
+            raise ConnectionLost(f"the host did not answer within {timeout_s:g} s", remedy="hemma host check") from None
+        if not data:
+            raise ConnectionLost("the broker went away", remedy="try again")
+        try:
+            found = parser.feed(data)
+        except frames.BadFrame as bad:
+            raise no_answer(bad) from None
+        for kind, _, payload in found:
+            if kind == frames.LINK_LOST:
+                raise from_dict(fields_of(payload, shapes.LINK_LOST, "the broker's word"))
+            if kind not in (frames.OUT, frames.REPLY):
+                raise no_answer(f"a frame of kind {kind} to a question")
+            collected += payload
+            if len(collected) > frames.MAX_ANSWER:
+                raise no_answer(f"more than {frames.MAX_ANSWER >> 20} MiB to one question")
+            if kind == frames.REPLY:
+                return collected

@@ -7,12 +7,12 @@ git command passes lanes.git_safety before it runs anywhere: merge only, nothing
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from lanes import git_failures, git_safety, guards
 from manifests.commands import command
-from manifests.errors import NeedsPerson, RepositoryError
+from manifests.errors import NeedsPerson, RepositoryError, no_answer
 from remote.agent import gitwork
 from remote.host import Host
 from remote.session import refusal_of
@@ -64,7 +64,7 @@ class HostRepository:
 
     def steps(self, steps: Sequence[Facts]) -> list[Facts]:
         """Run git commands in order on the host, under its lock. Raises NeedsPerson for one that is not merge-only."""
-        return _guarded(self.host.request("git-steps", timeout_s=STEPS_TIMEOUT_S, steps=_vetted(steps)))["results"]
+        return _results(lambda left: self.host.request("git-steps", timeout_s=STEPS_TIMEOUT_S, steps=left), steps)
 
     def backup(self, reason: str) -> Facts:
         """Keep the clone's state now, on the host. Raises HemmaError."""
@@ -93,7 +93,7 @@ class LocalRepository:
 
     def steps(self, steps: Sequence[Facts]) -> list[Facts]:
         """Run git commands in order here. Raises NeedsPerson for one that is not merge-only."""
-        return _guarded(gitwork.steps({"root": self.root, "steps": _vetted(steps)}))["results"]
+        return _results(lambda left: gitwork.steps({"root": self.root, "steps": left}), steps)
 
     def backup(self, reason: str) -> Facts:
         """Keep the clone's state now, here. Raises HemmaError."""
@@ -119,8 +119,25 @@ def _guarded(reply: Facts) -> Facts:
     return reply
 
 
+def _results(ask: Callable[[list[Facts]], Facts], steps: Sequence[Facts]) -> list[Facts]:
+    """One result per step, up to and with the first that failed; what one answer has no room for is asked for again."""
+    left, found = _vetted(steps), list[Facts]()
+    while True:
+        reply = _guarded(ask(left))
+        results: list[Facts] = reply["results"]
+        found += results
+        left = left[len(results) :]
+        is_over = not left or (reply["stopped_at"] is not None and results and results[-1]["code"])
+        if is_over and len(found) <= len(steps):
+            return found
+        if is_over or not (reply.get("is_partial") and results):
+            raise no_answer(f"{len(found)} results of {len(steps)} git commands")
+
+
 def _readable(place: str, facts: Facts) -> Facts:
     """The facts, where git could read the clone. Raises RepositoryError with why it could not."""
+    if "is_readable" not in facts:
+        raise no_answer("nothing of a clone that is there")
     if facts["is_readable"]:
         return facts
     said = str(facts.get("unreadable") or "")

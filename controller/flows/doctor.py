@@ -200,12 +200,13 @@ def _runs(resolved: Resolved) -> Iterator[Row]:
     from controller.flows import runs
 
     settings = resolved.settings.as_dict()
-    found = runs.list_runs(settings["host"])
+    known = runs.page(settings["host"], most=LOOKED_AT_RUNS, with_total=True)
+    found = known.runs
     budget = personal.usual(resolved.settings.host.name).get("prune.size_gb")
-    yield checkup.of_room(sum(int(run["bytes"]) for run in found), budget)
-    bad = checkup.failures(found[-LOOKED_AT_RUNS:])
+    yield checkup.of_room(known.total_bytes, budget)
+    bad = checkup.failures(found)
     if not bad:
-        yield Row("runs", "failures", "ok", f"none of the last {min(len(found), LOOKED_AT_RUNS)} runs failed")
+        yield Row("runs", "failures", "ok", f"none of the last {len(found)} runs failed")
     for run in bad:
         try:
             one = failed.of_run(settings, str(run["run_id"]))

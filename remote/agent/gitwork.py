@@ -6,14 +6,13 @@ editors or the user's language. Nothing of a request ever meets a shell.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
 import subprocess
 import time
 from typing import Generator, Iterator
 
-from . import gitfacts, launch, store
+from . import changed_notebooks, gitfacts, launch, listing, store
 
 # What git prints of a conflict or a refusal, not of a clone: of more than this the end is kept, unless a step asks for more.
 _KEPT_BYTES = 1 << 20
@@ -21,7 +20,8 @@ _MOST_KEPT_BYTES = 8 << 20
 _FETCH_TIMEOUT_S = 60.0
 _OVERTAKEN_S = 0.1
 _LISTED = 2000
-_NOTEBOOK_BYTES = 8 << 20
+# After so much of git's words a reply ends, and the rest is asked for again.
+_REPLY_LETTERS = 2 << 20
 # Of the user's GIT_* these hold: how to reach origin, who commits, which settings. The rest names a repository.
 _KEPT = (
     "GIT_SSH",
@@ -128,7 +128,7 @@ def state(request: dict[str, object]) -> dict[str, object]:
 
         facts["backups"] = backups.summary(root)
     if request.get("notebooks"):
-        facts["notebooks"] = _notebooks(repository, facts["entries"])
+        facts["notebooks"] = changed_notebooks.sides(repository.root, repository.start, facts["entries"])
     return facts
 
 
@@ -260,7 +260,11 @@ def _counts(repository: Repository, commit: str) -> list[int] | None:
 def _holding(root: str, state_dir: str | None) -> list[dict[str, object]]:
     """The live runs whose working directory lies in this tree."""
     found: list[dict[str, object]] = []
-    for facts in store.list_facts(store.runs_folder(state_dir)):
+    runs = store.runs_folder(state_dir)
+    for folder in (os.path.join(runs, run_id) for run_id in store.ids_in(runs)):
+        if not listing.may_live(folder):
+            continue
+        facts = store.facts(folder)
         record = facts["record"]
         alive = facts["supervisor_alive"] or facts["command_alive"]
         status = facts["status"]
@@ -268,27 +272,6 @@ def _holding(root: str, state_dir: str | None) -> list[dict[str, object]]:
         if alive and not is_over and isinstance(record, dict) and record.get("root") == root:
             words = record.get("shell") or " ".join(str(word) for word in record.get("argv") or [])
             found.append({"run_id": facts["run_id"], "command": words, "created_at": record.get("created_at")})
-    return found
-
-
-def _notebooks(repository: Repository, entries: object) -> dict[str, object]:
-    """Both sides of every tracked notebook that was changed but not staged: as in the index, and as it lies there."""
-    found: dict[str, object] = {}
-    for entry in entries if isinstance(entries, list) else []:
-        path = str(entry["path"])
-        if (
-            not path.endswith(".ipynb")
-            or entry["kind"] != "changed"
-            or entry["index"] != "."
-            or entry["worktree"] != "M"
-        ):
-            continue
-        # With the filters and line ends of a checkout: it is compared with, and may be put back into, the work tree.
-        before = repository.start("cat-file", "--filters", ":0:" + path)
-        out, _ = before.communicate()
-        after = _bytes(os.path.join(repository.root, path))
-        if before.returncode == 0 and len(out) + len(after) <= _NOTEBOOK_BYTES:
-            found[path] = {"before_base64": _base64(out), "after_base64": _base64(after)}
     return found
 
 
@@ -303,12 +286,16 @@ def steps(request: dict[str, object]) -> dict[str, object]:
         return {"guard": guard, "results": [], "stopped_at": 0}
     root = str(guard["root"])
     results: list[dict[str, object]] = []
+    room = _REPLY_LETTERS
     with locked(root):
         for number, step in enumerate(_list(request.get("steps"))):
             done = _run(root, step if isinstance(step, dict) else {})
             results.append(done)
             if done["code"] and not (isinstance(step, dict) and step.get("may_fail")):
                 return {"results": results, "stopped_at": number}
+            room -= len(str(done["stdout"])) + len(str(done["stderr"]))
+            if room < 0:
+                return {"results": results, "stopped_at": None, "is_partial": True}
     return {"results": results, "stopped_at": None}
 
 
@@ -372,10 +359,6 @@ def _bytes(path: str) -> bytes:
             return file.read()
     except OSError:
         return b""
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
 
 
 def _list(value: object) -> list[object]:

@@ -8,7 +8,7 @@ import os
 import signal
 from typing import Callable
 
-from . import files, frames, gitwork, identity, probe, run_files, store, values
+from . import files, frames, gitwork, identity, listing, probe, run_files, store, values
 
 
 def answer(request: dict[str, object]) -> dict[str, object]:
@@ -34,13 +34,6 @@ def _probe(request: dict[str, object]) -> dict[str, object]:
     now = request.get("client_time_s")
     folder = os.path.dirname(_runs(request))
     return probe.probe(str(root) if root else None, folder, float(now) if isinstance(now, (int, float)) else 0.0)
-
-
-def _list(request: dict[str, object]) -> dict[str, object]:
-    runs, interval_s = _runs(request), request.get("not_sooner_than_s")
-    if isinstance(interval_s, (int, float)) and not store.is_due(runs, float(interval_s)):
-        return {"runs": []}
-    return {"runs": store.list_facts(runs)}
 
 
 def _show(request: dict[str, object]) -> dict[str, object]:
@@ -77,7 +70,7 @@ def _kill(request: dict[str, object]) -> dict[str, object]:
 
 VERBS: dict[str, Callable[[dict[str, object]], dict[str, object]]] = {
     "probe": _probe,
-    "list": _list,
+    "list": listing.page,
     "show": _show,
     "remove": _remove,
     "kill": _kill,
@@ -93,6 +86,18 @@ VERBS: dict[str, Callable[[dict[str, object]], dict[str, object]]] = {
 }
 
 
+def _encoded(request: dict[str, object]) -> bytes:
+    """The reply as JSON. A surprise, or more than a reply may be, is a refusal as well: never silence."""
+    try:
+        payload = frames.json_of(answer(request))
+    except Exception as error:  # this process was made for the one question
+        return frames.json_of(store.Refused("agent-failed", "the agent failed: %r" % error, exit_code=70).fields)
+    if len(payload) > frames.MAX_ANSWER:
+        message = "the answer is %d MiB, more than one may be" % (len(payload) >> 20)
+        return frames.json_of(store.Refused("answer-too-large", message, "ask for less").fields)
+    return payload
+
+
 def start(request: dict[str, object]) -> int:
     """Answer in a child process; returns the pipe that will hold the reply's JSON and then end."""
     reader, writer = os.pipe()
@@ -102,7 +107,7 @@ def start(request: dict[str, object]) -> int:
             null = os.open(os.devnull, os.O_RDWR)
             os.dup2(null, 0)
             os.dup2(null, 1)
-            payload = frames.json_frame(frames.REPLY, 0, answer(request))[frames.HEADER.size :]
+            payload = _encoded(request)
             with os.fdopen(writer, "wb") as file:
                 file.write(payload)
         finally:

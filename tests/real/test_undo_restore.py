@@ -191,18 +191,18 @@ def test_killed_at_any_step_it_is_completed_by_another_undo(clone: RepositoryOnH
 def test_old_backups_go_and_git_keeps_what_is_still_named(clone: RepositoryOnHost) -> None:
     made: list[snapshot.Snapshot] = []
     for text in ("one", "two", "three"):
-        (clone.path / "work").write_text(text * 1000)
+        (clone.path / "work").write_text(text * 700)
         (clone.path / "big").write_bytes(text.encode() * 2000)
         made.append(taken(clone, limits=Limits(file_bytes=4000)))
     blob = clone.git("rev-parse", f"{made[0].ref}:files/work")
     for path in (clone.path / ".git/objects").rglob("*"):
         os.utime(path, (1, 1))
     assert backups.prune(str(clone.path)).removed == []
-    pruned = backups.prune(str(clone.path), keep_bytes=9000)
+    pruned = backups.prune(str(clone.path), keep_bytes=6000)
     assert pruned.removed == [made[0].ref]
     assert [each.ref for each in backups.backups(str(clone.path))] == [made[2].ref, made[1].ref]
     assert subprocess.run(["git", "cat-file", "-e", blob], cwd=clone.path, check=False).returncode != 0
     clone.git("fsck", "--strict")
     assert backups.prune(str(clone.path), keep_days=0).kept == 1
     restore.restore(str(clone.path), made[2].ref)
-    assert (clone.path / "work").read_text() == "three" * 1000
+    assert (clone.path / "work").read_text() == "three" * 700

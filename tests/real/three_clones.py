@@ -13,10 +13,11 @@ from controller.flows import lane
 from controller.flows import sync as flow
 from controller.flows.clones import NOTHING_SAID, Meant
 from lanes.merging import Escalation, SyncPlan
-from remote.agent import verbs
+from remote import answers
+from remote.agent import frames, requests, verbs
 from remote.host import Host
+from remote.incoming import reply_of
 from remote.repository import HostRepository, LocalRepository
-from remote.session import refusal_of
 
 PLACES = ("local", "host", "other")
 
@@ -143,10 +144,9 @@ class HostHere(Host):
         """One request as JSON there, one reply as JSON back."""
         self.asked.append(verb)
         request = {"state_dir": self.spec["state_dir"], "root": self.spec["root"], **fields, "verb": verb}
-        reply = json.loads(json.dumps(verbs.answer(json.loads(json.dumps(request)))))
-        if "error" in reply:
-            raise refusal_of(reply)
-        return reply
+        sent = json.loads(json.dumps(request))
+        requests.check(sent)
+        return reply_of(frames.json_of(verbs.answer(sent)), answers.shape_of(request), verb)
 
 
 def repository_here(root: Path, state_dir: Path) -> HostRepository:
