@@ -15,7 +15,7 @@ from manifests.commands import command
 from manifests.errors import NeedsPerson, RepositoryError, no_answer
 from remote.agent import gitwork
 from remote.host import Host
-from remote.session import refusal_of
+from remote.refusals import refusal_of
 
 STEPS_TIMEOUT_S = 900.0
 STATE_TIMEOUT_S = 180.0

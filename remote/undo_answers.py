@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from remote.agent.shapes import COMMIT, GUARD, LINE, PATH, flag, listed, maybe, number, pair, record, text, whole
+from remote.agent.shapes import (
+    COMMIT,
+    GUARD,
+    LINE,
+    PATH,
+    flag,
+    listed,
+    mapped,
+    maybe,
+    number,
+    pair,
+    record,
+    text,
+    whole,
+)
 
 _REF = text(256, r"refs/hemma/backup/[0-9A-Za-z.\-]+")
 _LEFT_OUT = record({"path": PATH, "why": LINE}, {})
@@ -27,6 +41,7 @@ _RESTORED = record(
         **dict.fromkeys(("files", "removed", "beside", "kept"), listed(PATH)),
         "moved": listed(record({"path": PATH, "to": PATH}, {})),
         "missing": listed(_LEFT_OUT),
+        "counts": mapped(whole()),
     },
     {},
 )

@@ -128,18 +128,24 @@ def _show(reply: dict[str, Any], *, is_done: bool) -> None:
     _rows(out, "ref", [f"{each['name']}  {_short(each['before'])} -> {_short(each['after'])}" for each in done["refs"]])
     _rows(out, "stash", [f"{done['stashes'][0]} -> {done['stashes'][1]}"] if done["stashes"] else [])
     for name in ("files", "removed", "beside", "kept"):
-        _rows(out, {"files": "file", "beside": "state", "kept": "stays"}.get(name, name), done[name])
+        _rows(
+            out,
+            {"files": "file", "beside": "state", "kept": "stays"}.get(name, name),
+            done[name],
+            done["counts"].get(name),
+        )
     _rows(out, "aside", [f"{each['path']} -> {each['to']}" for each in done["moved"]])
     _rows(console.err(), "not back", [f"{each['path']}: {each['why']}" for each in done["missing"]])
     if is_done and done["saved"]:
         out.print(console.plain(f"undo this: hemma undo {done['saved'].rpartition('/')[2]}"), style="dim")
 
 
-def _rows(to: console.Console, word: str, rows: list[str]) -> None:
+def _rows(to: console.Console, word: str, rows: list[str], count: int | None = None) -> None:
     for row in rows[:_SHOWN]:
         to.print(console.plain(f"  {word:9}{row}"))
-    if len(rows) > _SHOWN:
-        to.print(console.plain(f"  {word:9}and {len(rows) - _SHOWN} more (--json names all)"))
+    more = (len(rows) if count is None else count) - _SHOWN
+    if more > 0:
+        to.print(console.plain(f"  {word:9}and {more} more (--json names them)"))
 
 
 def _short(oid: str | None) -> str:

@@ -82,9 +82,10 @@ def counts(restored: dict[str, Any] | None) -> str:
     """What an undo changes, in a few words."""
     if restored is None or restored["is_empty"]:
         return "nothing: as it is now"
-    files = len(restored["files"]) + len(restored["removed"])
+    files = restored["counts"]["files"] + restored["counts"]["removed"]
+    refs = restored["counts"]["refs"]
     parts = [f"{files} file{'s' * (files != 1)}" if files else ""]
-    parts += [f"{len(restored['refs'])} ref{'s' * (len(restored['refs']) != 1)}" if restored["refs"] else ""]
+    parts += [f"{refs} ref{'s' * (refs != 1)}" if refs else ""]
     parts += ["HEAD" if restored["head"] else "", "stashes" if restored["stashes"] else ""]
     parts += ["the index" if restored["is_index_changed"] else "", "an operation" if restored["beside"] else ""]
     return ", ".join(part for part in parts if part)

@@ -8,6 +8,9 @@ from . import backups, launch, restore, snapshot, store
 from .backup_clone import Clone
 
 _LOOKED_AT = 20
+# Names in a reply, and in one row of a list; how many there are is said besides.
+_NAMED = 5000
+_NAMED_IN_LIST = 100
 
 
 def answer(request: dict[str, object]) -> dict[str, object]:
@@ -50,15 +53,18 @@ def backup(request: dict[str, object]) -> dict[str, object]:
     }
 
 
-def restored_fields(done: restore.Restored) -> dict[str, object]:
-    """What a restore did, as JSON carries it."""
-    return {
+def restored_fields(done: restore.Restored, most: int = _NAMED) -> dict[str, object]:
+    """What a restore did, as JSON carries it: how much of each kind, and at most so many names of it."""
+    fields: dict[str, object] = {
         **done._asdict(),
         "refs": [{"name": name, "before": before, "after": after} for name, before, after in done.refs],
         "moved": [{"path": path, "to": to} for path, to in done.moved],
         "missing": [each._asdict() for each in done.missing],
         "is_empty": done.is_empty(),
     }
+    lists = {name: value for name, value in fields.items() if isinstance(value, list)}
+    fields.update({name: value[:most] for name, value in lists.items()})
+    return dict(fields, counts={name: len(value) for name, value in lists.items()})
 
 
 def _listed(root: str, clone: Clone, found: list[backups.Backup], chosen: list[str] | None) -> dict[str, object]:
@@ -68,7 +74,7 @@ def _listed(root: str, clone: Clone, found: list[backups.Backup], chosen: list[s
         row: dict[str, object] = dict(each._asdict(), changes=None)
         if number < _LOOKED_AT:
             try:
-                row["changes"] = restored_fields(restore.restore(root, each.ref, chosen, dry_run=True))
+                row["changes"] = restored_fields(restore.restore(root, each.ref, chosen, dry_run=True), _NAMED_IN_LIST)
             except store.Refused as refused:
                 if chosen is None:
                     row["problem"] = refused.fields["message"]
