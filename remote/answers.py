@@ -87,8 +87,31 @@ _ENTRY = record(
     },
     {"from": PATH},
 )
-_FETCH = record({"is_asked": flag}, {"is_ok": flag, "error": maybe(LINE)})
-_FETCH_FAILED = record({"is_asked": flag, "is_ok": flag, "error": LINE}, {})
+_HOW = {"kind": either("ok", "silent", "locked", "rejected", "unreachable"), "has_branch": maybe(flag), "any": flag}
+_FETCH = record({"is_asked": flag}, {"is_ok": flag, "error": maybe(LINE), **_HOW})
+_FETCH_FAILED = record({"is_asked": flag, "is_ok": flag, "error": LINE, **_HOW}, {})
+_LOST = record(
+    {
+        **dict.fromkeys(("commits", "own"), listed(COMMIT)),
+        **dict.fromkeys(("shown", "made_by"), listed(LINE, 10)),
+        "own_has_merges": flag,
+        "changes": listed(PATH),
+        "pushed_here_by": maybe(LINE),
+    },
+    {},
+)
+_GONE = record(
+    {"last": maybe(COMMIT), "alone": listed(COMMIT), "shown": listed(LINE, 10), "elsewhere": maybe(PATH)}, {}
+)
+_FOLLOWED = record(
+    {
+        "failed": maybe(either("moved", "kept", "in-the-way", "tree", "pick")),
+        "backups": listed(PATH, 10),
+        "stopped": maybe(COMMIT),
+        "said": LINE,
+    },
+    {"paths": listed(PATH)},
+)
 _SIDES = record({"before_base64": encoded(8 << 20), "after_base64": encoded(8 << 20)}, {})
 _HOLDING = record({"run_id": RUN_ID, "command": text(1 << 22), "created_at": maybe(TIME)}, {})
 _STATE = record(
@@ -108,6 +131,9 @@ _STATE = record(
         "entries": listed(_ENTRY),
         "conflicted": listed(PATH),
         "origin_head": maybe(COMMIT),
+        "remote": PATH,
+        "push_remote": maybe(PATH),
+        "push_key": maybe(PATH),
         "counts": mapped(maybe(pair(whole()))),
         "holding": listed(_HOLDING),
     },
@@ -120,6 +146,10 @@ _STATE = record(
         "notebooks": mapped(_SIDES),
         "unreadable": LINE,
         "backups": undo_answers.SUMMARY,
+        "tracking": PATH,
+        "origin_before": maybe(COMMIT),
+        "lost": maybe(_LOST),
+        "gone": maybe(_GONE),
     },
 )
 _NO_CLONE = record({"guard": GUARD}, {})
@@ -202,6 +232,7 @@ SHAPES: dict[str, Shape] = {
     "git-steps": _STEPS,
     "undo": _or(undo_answers.UNDONE, _NO_CLONE, "root"),
     "backup": _or(undo_answers.MADE, _NO_CLONE, "ref"),
+    "git-follow": _or(_FOLLOWED, _NO_CLONE, "failed"),
     "file-read": _PART,
     "file-write": _WRITTEN,
     "run-files": record({"run_id": RUN_ID, "folder": PATH, "files": mapped(maybe(_PIECE), 1000)}, {}),

@@ -13,6 +13,7 @@ from remote.incoming import fields_of, reply_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
     from typing import Any
 
 
@@ -22,10 +23,15 @@ class Host:
     def __init__(self, spec: dict[str, Any]) -> None:
         self.spec = spec
 
-    def request(self, verb: str, *, timeout_s: float = 60.0, **fields: Any) -> dict[str, Any]:
-        """One frame there, one reply back. Raises the HemmaError that the link or the host gave."""
+    def request(
+        self, verb: str, *, timeout_s: float = 60.0, hear: Callable[[str], None] | None = None, **fields: Any
+    ) -> dict[str, Any]:
+        """One frame there, one reply back, within `timeout_s` seconds of silence; `hear` is told of progress on the way.
+
+        Raises the HemmaError that the link or the host gave.
+        """
         request = {"state_dir": self.spec.get("state_dir"), "root": self.spec.get("root"), **fields, "verb": verb}
-        return ask(target_of(self.spec), request, timeout_s)
+        return ask(target_of(self.spec), request, timeout_s, hear)
 
 
 def target_of(spec: dict[str, Any]) -> dict[str, Any]:
@@ -44,34 +50,46 @@ def broker_request(verb: str) -> dict[str, Any] | None:
     return answer
 
 
-def ask(target: dict[str, Any], request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+def ask(
+    target: dict[str, Any],
+    request: dict[str, Any],
+    timeout_s: float,
+    hear: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
     """Send one request through the broker and return its reply; a link that just went away is tried once more."""
     try:
-        return _ask(broker_client.connect(), target, request, timeout_s)
+        return _ask(broker_client.connect(), target, request, timeout_s, hear)
     except (ConnectionError, ConnectionLost):
         time.sleep(0.2)
     try:
-        return _ask(broker_client.connect(), target, request, timeout_s)
+        return _ask(broker_client.connect(), target, request, timeout_s, hear)
     except ConnectionError as error:
         raise ConnectionLost(f"the local broker went away: {error.strerror or error}", remedy="try again") from error
 
 
 def _ask(
-    sock: socket.socket | None, target: dict[str, Any], request: dict[str, Any], timeout_s: float
+    sock: socket.socket | None,
+    target: dict[str, Any],
+    request: dict[str, Any],
+    timeout_s: float,
+    hear: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     assert sock is not None
     with sock:
         sock.settimeout(timeout_s)
         fields = {"target": target, "request": request, "auth_sock": os.environ.get("SSH_AUTH_SOCK")}
         sock.sendall(frames.json_frame(frames.OPEN, 0, fields))
-        collected = _collected(sock, timeout_s)
+        collected = _collected(sock, timeout_s, hear)
     from remote import answers
 
     return reply_of(collected, answers.shape_of(request), f"the reply to {request.get('verb')}", frames.MAX_VALUES)
 
 
-def _collected(sock: socket.socket, timeout_s: float) -> bytearray:
-    """The payload of one reply, whose parts come in frames of their own. Raises NoAnswer, and what the link gave."""
+def _collected(sock: socket.socket, timeout_s: float, hear: Callable[[str], None] | None) -> bytearray:
+    """The payload of one reply, whose parts come in frames of their own; `hear` gets the words of progress before it.
+
+    Raises NoAnswer, and what the link gave.
+    """
     parser, collected = frames.Parser(frames.FROM_BROKER), bytearray()
     while True:
         try:
@@ -87,6 +105,11 @@ def _collected(sock: socket.socket, timeout_s: float) -> bytearray:
         for kind, _, payload in found:
             if kind == frames.LINK_LOST:
                 raise from_dict(fields_of(payload, shapes.LINK_LOST, "the broker's word"))
+            if kind == frames.NOTICE:
+                said = fields_of(payload, shapes.PROGRESS, "a word of progress")["text"]
+                if hear is not None and said:
+                    hear(said)
+                continue
             if kind not in (frames.OUT, frames.REPLY):
                 raise no_answer(f"a frame of kind {kind} to a question")
             collected += payload

@@ -105,7 +105,7 @@ def _list(repository: Repository, target: flow.Target, *, as_json: bool) -> None
     if not reply["backups"]:
         err.print("no backup yet: the next run makes one")
     for ref in reply["of_earlier"]:
-        err.print(console.plain(f"kept by an earlier Hemma: {ref}   (git show, git checkout, git stash apply)"))
+        err.print(console.plain(f"a commit that was kept by itself: {ref}   (git show, git log, git stash apply)"))
 
 
 def _time(at_s: float) -> str:

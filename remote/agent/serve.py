@@ -228,6 +228,8 @@ class Agent:
                 self.selector.unregister(sock)
 
     def _close(self, channel: int) -> None:
+        for reader in [reader for reader, (waiting, _) in self.replies.items() if waiting == channel]:
+            self._forget_reply(reader)
         view = self.relays.pop(channel, None)
         if view is not None:
             if view.supervisor is not None:
@@ -249,6 +251,11 @@ class Agent:
         except BlockingIOError:
             return
         collected += data
+        while collected.startswith(verbs.PROGRESS) and b"\n" in collected:
+            line, _, rest = bytes(collected).partition(b"\n")
+            collected[:] = rest
+            text = line[len(verbs.PROGRESS) :].decode("utf-8", "replace")
+            self.send(frames.json_frame(frames.NOTICE, channel, {"notice": "progress", "text": text}))
         if data:
             return
         if not collected:
@@ -256,13 +263,17 @@ class Agent:
                 "agent-failed", "the agent's part that was asked ended without a word", exit_code=70
             )
             collected += frames.json_of(refused.fields)
-        self.selector.unregister(reader)
-        os.close(reader)
-        del self.replies[reader]
+        self._forget_reply(reader)
         for start in range(0, len(collected), frames.CHUNK):
             piece = bytes(collected[start : start + frames.CHUNK])
             is_last = start + frames.CHUNK >= len(collected)
             self.send(frames.frame(frames.REPLY if is_last else frames.OUT, channel, piece))
+
+    def _forget_reply(self, reader: int) -> None:
+        """Close a reply's pipe: the child that still writes into it learns that nobody waits."""
+        self.selector.unregister(reader)
+        os.close(reader)
+        del self.replies[reader]
 
 
 def main() -> int:

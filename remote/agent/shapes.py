@@ -278,6 +278,7 @@ LINK_LOST = record(
     is_open=True,
 )
 NOTICE = record({"notice": text(64)}, {}, is_open=True)
+PROGRESS = record({"notice": either("progress"), "text": text(400)}, {})
 STARTED = record({"run_id": RUN_ID, "attached": flag, "cwd": PATH}, {}, is_open=True)
 ATTACHED = record({"run_id": RUN_ID, "offsets": pair(whole())}, {}, is_open=True)
 HELLO = record({"python": text(64), "pid": whole(0, 1 << 31), "boot_id": text(64)}, {}, is_open=True)

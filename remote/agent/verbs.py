@@ -8,7 +8,7 @@ import os
 import signal
 from typing import Callable
 
-from . import files, frames, gitwork, identity, listing, probe, run_files, store, values
+from . import files, follow, frames, gitnet, gitwork, identity, listing, probe, run_files, store, values
 
 
 def answer(request: dict[str, object]) -> dict[str, object]:
@@ -78,12 +78,30 @@ VERBS: dict[str, Callable[[dict[str, object]], dict[str, object]]] = {
     "backup": _backup,
     "git-state": gitwork.state,
     "git-steps": gitwork.steps,
+    "git-follow": follow.follow,
     "file-read": files.read,
     "file-write": files.write,
     "run-files": run_files.read,
     "values-missing": values.missing,
     "value-put": values.put,
 }
+
+
+# Begins a line of progress; a reply is a JSON object.
+PROGRESS = b"+"
+
+
+def _teller(writer: int) -> Callable[[str], bool]:
+    """Writes a line of progress into the reply's pipe; false when the agent has closed it, for then nobody waits."""
+
+    def tell(text: str) -> bool:
+        try:
+            os.write(writer, PROGRESS + text.encode("utf-8", "replace")[:200].replace(b"\n", b" ") + b"\n")
+        except OSError:
+            return False
+        return True
+
+    return tell
 
 
 def _encoded(request: dict[str, object]) -> bytes:
@@ -99,7 +117,10 @@ def _encoded(request: dict[str, object]) -> bytes:
 
 
 def start(request: dict[str, object]) -> int:
-    """Answer in a child process; returns the pipe that will hold the reply's JSON and then end."""
+    """Answer in a child process; returns the pipe that will hold the reply's JSON and then end.
+
+    Before the reply there may be lines that begin with PROGRESS: what a slow job has to say meanwhile.
+    """
     reader, writer = os.pipe()
     if os.fork() == 0:
         try:
@@ -107,6 +128,7 @@ def start(request: dict[str, object]) -> int:
             null = os.open(os.devnull, os.O_RDWR)
             os.dup2(null, 0)
             os.dup2(null, 1)
+            gitnet.listener = _teller(writer)
             payload = _encoded(request)
             with os.fdopen(writer, "wb") as file:
                 file.write(payload)
