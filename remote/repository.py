@@ -16,7 +16,7 @@ from manifests.commands import command
 from manifests.errors import NeedsPerson, RepositoryError, no_answer
 from remote.agent import follow, gitnet, gitwork
 from remote.host import Host
-from remote.refusals import refusal_of
+from remote.refusals import HostRefused
 
 STEPS_TIMEOUT_S = 900.0
 STATE_TIMEOUT_S = 180.0
@@ -153,7 +153,7 @@ class LocalRepository:
 
         reply = verbs.answer({"root": self.root, **fields, "verb": verb})
         if "error" in reply:
-            raise refusal_of(reply)
+            raise HostRefused(reply)
         return _guarded(reply)
 
 
