@@ -17,8 +17,6 @@ from .backup_state import BACKUPS, Ref
 KEEP_DAYS = 14
 KEEP_BYTES = 1 << 30
 PRUNE_EVERY_S = 86400.0
-# An object that was written this recently may be somebody's who only begins to refer to it.
-_FREED_AFTER_S = 86400.0
 _NAME = re.compile(r"refs/hemma/backup/\d{8}T\d{6}(?:\.\d+)?Z-[0-9a-f]+")
 _STAMP = b"pruned"
 
@@ -203,8 +201,8 @@ def is_prune_due(root: str) -> bool:
 def prune(root: str, keep_days: float = KEEP_DAYS, keep_bytes: int = KEEP_BYTES) -> Pruned:
     """Forget backups that are older than `keep_days`, then the oldest while they copied more than `keep_bytes`.
 
-    The newest is always kept. Objects that only the forgotten ones held are freed once they are a day old; whatever a ref,
-    a reflog or an index still reaches stays. Raises store.Refused.
+    The newest is always kept. Their objects are git's to free, when it next tidies up: only git knows exactly what else
+    still reaches them. Raises store.Refused.
     """
     clone = Clone.at(root)
     if clone is None:
@@ -220,9 +218,7 @@ def prune(root: str, keep_days: float = KEEP_DAYS, keep_bytes: int = KEEP_BYTES)
     removed += _old_ones_of_earlier(clone, keep_days)
     if removed:
         lines = b"".join(b"delete %s\0\0" % ref.encode() for ref in removed)
-        commits = [clone.run("rev-parse", "--verify", ref).strip() for ref in removed]
         clone.run("update-ref", "-z", "--stdin", given=lines)
-        _free(clone, commits)
     left = [each for each in found if each not in going]
     _forget_files(clone, left)
     return Pruned(removed, len(left), sum(each.copied_bytes for each in left) + _stored_bytes(clone))
@@ -231,19 +227,6 @@ def prune(root: str, keep_days: float = KEEP_DAYS, keep_bytes: int = KEEP_BYTES)
 def _old_ones_of_earlier(clone: Clone, keep_days: float) -> list[str]:
     oldest = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(time.time() - keep_days * 86400))
     return [name for name in older_kind(clone) if name[len(BACKUPS) :] < oldest]
-
-
-def _free(clone: Clone, commits: list[bytes]) -> None:
-    """Remove the loose objects that only these commits reached; packed ones go when git next tidies up."""
-    argv = ["rev-list", "--objects", "--no-object-names", "--ignore-missing", *map(os.fsdecode, commits)]
-    said = clone.try_run(*argv, "--not", "--all", "--reflog", "--indexed-objects")
-    for oid in (said or b"").split():
-        path = os.path.join(clone.common_dir, b"objects", oid[:2], oid[2:])
-        try:
-            if time.time() - os.stat(path).st_mtime > _FREED_AFTER_S:
-                os.unlink(path)
-        except OSError:
-            continue
 
 
 def _forget_files(clone: Clone, left: list[Backup]) -> None:
