@@ -214,9 +214,8 @@ def _runs(resolved: Resolved) -> Iterator[Row]:
             yield Row("runs", str(run["run_id"]), "not checked", error.message, error.remedy)
             continue
         name = one.training.name if one.training else None
-        masked = {**run, "command": redact(str(run["command"])).text}
         diagnosis = one.diagnosis()
-        yield checkup.of_failure(masked, diagnosis, _known_of(one, diagnosis), name)
+        yield checkup.of_failure(run, diagnosis, _known_of(one, diagnosis), name)
 
 
 # --- what is known ---------------------------------------------------------------------------------------------------
@@ -244,8 +243,7 @@ def of_run(settings: dict[str, Any], run: str) -> dict[str, Any]:
             raise
         remedy = f"{error.remedy}; of a run in Drive: hemma colab doctor {run}"
         raise HemmaError(error.message, remedy=remedy, exit_code=error.exit_code, code=error.code) from error
-    view = {**found.view, "command": redact(str(found.view["command"])).text}
-    shown: dict[str, Any] = {"run": view, "training": found.training.name if found.training else None}
+    shown: dict[str, Any] = {"run": found.view, "training": found.training.name if found.training else None}
     stopped = found.training.stopped if found.training else None
     masked = {key: redact(str(value)).text for key, value in stopped.items()} if stopped else None
     shown |= {"is_bad": found.is_bad, "stopped": masked}
