@@ -67,7 +67,10 @@ def _clones(host: str | None, progress: _Progress) -> tuple[LocalRepository, Hos
 
     What git tells of its way with origin goes to `progress`.
     """
-    signal.signal(signal.SIGTERM, _terminated)
+    for name in ("SIGTERM", "SIGHUP"):  # the terminal was closed: git's own session would outlive it
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _terminated)
     settings = settings_for(host)
     top = gitfacts.toplevel(os.getcwd())
     if top is None:
@@ -79,10 +82,10 @@ def _clones(host: str | None, progress: _Progress) -> tuple[LocalRepository, Hos
     return local, remote, settings["notebooks"]
 
 
-def _terminated(*_: object) -> NoReturn:
+def _terminated(number: int, _: object) -> NoReturn:
     """Leave as one who was told to go does, and let nothing go on that talks to origin for us."""
     gitnet.end_all()
-    raise SystemExit(128 + signal.SIGTERM)
+    raise SystemExit(128 + number)
 
 
 def show_status(
