@@ -1,7 +1,7 @@
 """What each question to a host may bring back, by the name of its verb: the agent's replies as shapes.
 
-A field that is not named here is none: a new one comes with its shape, and tests/remote/test_answers.py asks a real agent
-for every one of them.
+A field that is not named here is none: a new one comes with its shape, and tests/remote/test_fuzzed_hosts.py asks a
+real agent and reads what it says through these.
 """
 
 from __future__ import annotations
