@@ -104,6 +104,10 @@ def _look_for_host(seen: Clones) -> Clones:
 def _relayed(seen: Clones) -> None:
     """Bring what this clone knows of origin's branch to the host, as what the host knows of it."""
     ours, theirs = seen.local_facts, seen.host_facts
+    if theirs["origin_head"] and theirs["branch"]:
+        # The host never asks origin itself, so what origin had is written down before something else is.
+        ref = f"{origin.SEEN}/{theirs['remote']}/{theirs['branch']}"
+        relay_objects.keep(seen.host, ref, theirs["origin_head"])
     relay_objects.to_host(seen.local, seen.host, ours["tracking"], theirs["tracking"], theirs["origin_head"])
 
 
