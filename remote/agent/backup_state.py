@@ -199,9 +199,17 @@ def _stats(clone: Clone, paths: list[bytes]) -> dict[bytes, Stat]:
 
 def flagged_in(listing: bytes, clone: Clone) -> list[tuple[bytes, bytes]]:
     """Files that git was told not to look at: they may differ, and `status` does not say so."""
-    is_sparse = stat_of(os.path.join(clone.git_dir, b"info", b"sparse-checkout")) is not None
+    found = _FLAGGED.findall(listing)
     # Where a sparse checkout is used git itself takes the mark from a file that is there.
-    return [pair for pair in _FLAGGED.findall(listing) if not (is_sparse and pair[0] == b"S")]
+    is_no_mark = any(letter == b"S" for letter, _ in found) and is_sparse(clone)
+    return [pair for pair in found if not (is_no_mark and pair[0] == b"S")]
+
+
+def is_sparse(clone: Clone) -> bool:
+    """Whether the work tree is a sparse checkout; its list of patterns stays behind when it is one no longer."""
+    if stat_of(os.path.join(clone.git_dir, b"info", b"sparse-checkout")) is None:
+        return False
+    return (clone.try_run("config", "--type=bool", "core.sparseCheckout") or b"").strip() == b"true"
 
 
 def _beside(clone: Clone) -> Iterator[tuple[bytes, Stat]]:
@@ -210,8 +218,9 @@ def _beside(clone: Clone) -> Iterator[tuple[bytes, Stat]]:
         for above, _, inside in os.walk(os.path.join(clone.git_dir, folder)):
             names += [b"state/" + os.path.relpath(os.path.join(above, name), clone.git_dir) for name in inside]
     names += [b"common/" + name for name in _SETTINGS]
+    names.append(b"state/config.worktree")
     if clone.git_dir != clone.common_dir:
-        names += [b"state/" + name for name in (b"config.worktree", b"info/sparse-checkout")]
+        names.append(b"state/info/sparse-checkout")
     for name in names[:_OPERATION_COUNT]:
         stat = stat_of(place_beside(clone, name))
         if stat is not None and stat.size <= _OPERATION_BYTES:

@@ -59,7 +59,9 @@ class Plan(NamedTuple):
 def build_index(clone: Clone, held: backups.Held, place: bytes) -> None:
     """Make the index of a backup in the file `place`, with what is known of the present files. Raises store.Refused."""
     present = os.path.join(clone.git_dir, b"index")
-    if os.path.exists(present):
+    # The index of a sparse checkout made since marks every file outside of it: it is no start for one without.
+    setting = ("-c", "core.sparseCheckout=false") if is_sparse_since(clone, held) else ()
+    if os.path.exists(present) and not setting:
         shutil.copyfile(present, place)
         _clear_flags(clone, place)
     record = held.record
@@ -67,7 +69,7 @@ def build_index(clone: Clone, held: backups.Held, place: bytes) -> None:
     # git has no entry for an empty tree: staged and not there means that everything was taken out of the index.
     tree = held.staged or (None if record.get("is_staged") else commit)
     if tree:
-        clone.run("read-tree", "--reset", tree.decode(), index=place)
+        clone.run(*setting, "read-tree", "--reset", tree.decode(), index=place)
     else:
         clone.run("read-tree", "--empty", index=place)
     unmerged = record.get("unmerged")
@@ -79,6 +81,19 @@ def build_index(clone: Clone, held: backups.Held, place: bytes) -> None:
     if lines:
         clone.run("update-index", "-z", "--index-info", given=b"".join(lines), index=place)
     clone.try_run("update-index", "-q", "--refresh", index=place, runs_filters=True)
+
+
+def is_sparse_since(clone: Clone, held: backups.Held) -> bool:
+    """Whether the clone is a sparse checkout now and was none when the backup was made."""
+    if not backup_state.is_sparse(clone):
+        return False
+    if not any(name.endswith(b"/info/sparse-checkout") for name in held.beside):
+        return True
+    # A list of patterns stays behind where a sparse checkout was given up; backups of before had no `config.worktree`.
+    oids = [held.beside[name] for name in (b"state/config.worktree", b"common/config") if name in held.beside]
+    argv = ("config", "--type=bool", "core.sparseCheckout")
+    said = [clone.try_run(*argv[:1], "--blob", oid, *argv[1:]) for oid in oids]
+    return next((each for each in said if each), b"").strip() == b"false"
 
 
 def _clear_flags(clone: Clone, place: bytes) -> None:
@@ -256,7 +271,7 @@ def _ref_changes(
             continue
         if now is not None and then.target and now.target == then.target:
             continue
-        if name in elsewhere:
+        if name in elsewhere and now is not None:
             unfit.append((name, "another work tree has it checked out"))
         else:
             found.append(RefChange(name, now, then))

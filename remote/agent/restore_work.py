@@ -197,7 +197,11 @@ class Worker:
             _remove_empty(os.path.join(self.clone.git_dir, folder))
 
     def _settings(self) -> None:
-        """What a deleted branch or remote had in the clone's settings, and nothing has said anew since."""
+        """What a deleted branch or remote had in the clone's settings, and nothing has said anew since; no sparse checkout."""
+        if restore_plan.is_sparse_since(self.clone, self.plan.held):
+            for place in ("--worktree", "--local"):
+                if self.clone.try_run("config", place, "core.sparseCheckout"):
+                    self.clone.try_run("config", place, "core.sparseCheckout", "false")
         oid = self.plan.held.beside.get(b"common/config")
         if oid is None:
             return

@@ -8,6 +8,8 @@ from . import backups, launch, restore, snapshot, store
 from .backup_clone import Clone
 
 _LOOKED_AT = 20
+# A chosen file may have been lost many runs ago, while the rest of the clone moved on.
+_LOOKED_AT_FOR_FILES = 100
 # Names in a reply, and in one row of a list; how many there are is said besides.
 _NAMED = 5000
 _NAMED_IN_LIST = 100
@@ -131,14 +133,29 @@ def _why(noted: object) -> str:
 
 
 def _newest_other(root: str, found: list[backups.Backup], chosen: list[str] | None) -> str | None:
-    """The newest backup that an undo would change anything for."""
-    for each in found[:_LOOKED_AT]:
+    """The newest backup that an undo would change anything for, None when all are as it is now.
+
+    Raises store.Refused when none of them has the chosen files: a mistyped name is not "nothing to undo".
+    """
+    strange: store.Refused | None = None
+    is_known = False
+    most = _LOOKED_AT if chosen is None else _LOOKED_AT_FOR_FILES
+    for each in found[:most]:
         try:
             if not restore.restore(root, each.ref, chosen, dry_run=True).is_empty():
                 return each.ref
+            is_known = True
         except store.Refused as refused:
             if refused.fields["error"] != "no-such-path":
                 raise
+            strange = refused
+    if strange is not None and not is_known:
+        named = ", ".join(repr(path) for path in chosen or ())
+        said = "no backup has %s, and no run, time or backup has that name" % named
+        raise store.Refused("no-such-path", said, "hemma undo --list", 2)
+    if len(found) > most:
+        said = "none of the newest %d backups differs from what is there now; there are %d" % (most, len(found))
+        raise store.Refused("no-such-backup", said, "hemma undo --list   and name one", 2)
     return None
 
 

@@ -91,6 +91,7 @@ def test_names_that_mean_nothing_or_two_things_are_refused(cli: Cli, clone: Repo
         (["20200101T000000Z"], 2, b"there is no backup"),
         (["2001-01-01"], 2, b"no backup from before"),
         (["--local", "-H", "x"], 2, b"do not go together"),
+        (["yesterdy"], 2, b"no backup has 'yesterdy'"),
     ):
         done = cli("undo", *words, cwd=tmp_path)
         assert (done.returncode, said in done.stderr) == (code, True), done.stderr

@@ -205,3 +205,59 @@ def test_old_backups_go_and_git_keeps_what_is_still_named(clone: RepositoryOnHos
     assert backups.prune(str(clone.path), keep_days=0).kept == 1
     restore.restore(str(clone.path), made[2].ref)
     assert (clone.path / "work").read_text() == "three" * 700
+
+
+def test_a_sparse_checkout_made_since_ends_with_the_undo(clone: RepositoryOnHost) -> None:
+    (clone.path / "far").mkdir()
+    (clone.path / "far/file").write_text("far")
+    clone.git("add", ".")
+    clone.git("commit", "-qm", "far")
+    (clone.path / "near").write_text("mine")
+    then = observed(clone.path)
+    made = taken(clone)
+    clone.git("sparse-checkout", "set", "nothing-here")
+    assert not (clone.path / "far/file").exists()
+    restore.restore(str(clone.path), made.ref)
+    assert differences(then, observed(clone.path)) == {}
+    clone.git("checkout", "-q", "--detach")  # takes it away again where the checkout is still a sparse one
+    assert (clone.path / "far/file").read_text() == "far"
+
+
+def test_a_sparse_checkout_of_before_stays_one(clone: RepositoryOnHost) -> None:
+    (clone.path / "far").mkdir()
+    (clone.path / "far/file").write_text("far")
+    clone.git("add", ".")
+    clone.git("commit", "-qm", "far")
+    clone.git("sparse-checkout", "set", "nothing-here")
+    (clone.path / "mine").write_text("mine")
+    then = observed(clone.path)
+    made = taken(clone)
+    (clone.path / "mine").unlink()
+    restore.restore(str(clone.path), made.ref)
+    assert differences(then, observed(clone.path)) == {}
+    assert not (clone.path / "far").exists()
+
+
+def test_a_hidden_change_is_kept_where_a_sparse_checkout_was_given_up(clone: RepositoryOnHost) -> None:
+    (clone.path / "settings").write_text("theirs")
+    clone.git("add", ".")
+    clone.git("commit", "-qm", "settings")
+    clone.git("sparse-checkout", "set", "nothing-here")
+    clone.git("sparse-checkout", "disable")
+    clone.git("update-index", "--skip-worktree", "settings")
+    (clone.path / "settings").write_text("mine")
+    made = taken(clone)
+    clone.git("update-index", "--no-skip-worktree", "settings")
+    clone.git("checkout", "--", "settings")
+    restore.restore(str(clone.path), made.ref)
+    assert (clone.path / "settings").read_text() == "mine"
+
+
+def test_a_lost_branch_of_another_work_tree_comes_back(clone: RepositoryOnHost, tmp_path: Path) -> None:
+    clone.git("worktree", "add", "-q", "-b", "beside", str(tmp_path / "beside"))
+    then = clone.git("rev-parse", "beside")
+    made = taken(clone)
+    clone.git("update-ref", "-d", "refs/heads/beside")
+    back = restore.restore(str(clone.path), made.ref)
+    assert clone.git("rev-parse", "refs/heads/beside") == then
+    assert not back.missing
