@@ -32,6 +32,7 @@ _MODEL_TYPES = re.compile(r"configuration_auto|auto_factory|models/auto/")
 _MODEL_TYPE = re.compile(
     r"(?:llama|mistral|mixtral|qwen|gemma|phi|falcon|chatglm|baichuan|internlm|deepseek|glm|olmo|mllama|smollm|granite|starcoder|minicpm)[\w.\-]*"
 )
+_FILE = re.compile(r"\.(?:png|jpe?g|wav|npy|npz|txt|jsonl?|csv|mp4|flac)\Z", re.IGNORECASE)
 _QUOTED = re.compile(r"[\"'](.+)[\"']\Z")
 # Asked for in the end; how far from the exception the place of its kind is looked for.
 _NEAR = 4
@@ -61,6 +62,9 @@ def judge(raised: Raised) -> Iterator[Judged]:
 def _key_error(raised: Raised) -> Iterator[Judged]:
     quoted = _QUOTED.match(raised.message)
     name = quoted.group(1) if quoted else raised.message
+    if "in DataLoader worker" in raised.message:
+        yield Judged("missing-column", 2.2, "it")
+        return
     at = raised.frames[-1].file if raised.frames else ""
     if _MODEL_TYPES.search(at) or (quoted and not at and _MODEL_TYPE.fullmatch(name)):
         yield Judged("incompatible-versions", 2.6, name)
@@ -68,6 +72,8 @@ def _key_error(raised: Raised) -> Iterator[Judged]:
         yield Judged("missing-column", 2.6, name)
     elif re.fullmatch(r"-?\d+", name) and (not raised.frames or is_data(raised.frames)):
         yield Judged("missing-column", 2.2, f"row or column {name}")
+    elif quoted and _FILE.search(name):
+        yield Judged("data-missing", 2.2, name)
     elif quoted and is_data(raised.frames):
         yield Judged("missing-column", 2.6, name)
 

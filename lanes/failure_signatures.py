@@ -16,7 +16,7 @@ from functools import cache
 # Weights. A cause (3) outweighs what was observed (2.5), a plain exception (2), a person's words (1.5) and a consequence
 # (1): the launcher's summary, a peer that waited in vain, the signal that ended the other ranks. A cause with something
 # added hides the plainer one in the same place: the missing torch of an isolated build is not the job's.
-ARGUMENT = r"[\"'`\u2018\u2019](?P<name>\w+)[\"'`\u2018\u2019]"
+ARGUMENT = r"[\"'`\u2018\u2019](?P<name>\w+)"
 QUOTED = r"[\"'`](?P<name>[^\"'`\n]{1,120})[\"'`]"
 
 
@@ -59,13 +59,16 @@ shared-memory 3 :: shared memory :: (out of|insufficient) shared memory
 cuda-oom 3 :: out of memory|outofmemory :: (HIP error: out of memory|hipErrorOutOfMemory|out of memory trying to allocate|cuMem(Alloc|Create)\w* failed[^\n]{0,60}out of memory)
 host-ram 3 :: paging file|fork: :: (paging file is too small|WinError 1455|fork: (retry: )?(Resource temporarily unavailable|Cannot allocate memory))
 shared-memory 3 :: shared memory object|/dev/shm :: (unable to open shared memory object|(No space left|insufficient|not enough)[^\n]{0,80}/dev/shm)
+host-ram-kill 1.5 :: killed :: \b(process(es)?|training|script|program|python|job|run|code|it|task|session|kernel)\b[^\n]{0,60}[\s"'](killed|Killed)\b(?! by (user|signal|the user|hand))|(get|gets|got|getting|being|been|be|says?|outputs?|message|prints?) (just )?["'`]?killed\b
+host-ram-kill 1.6 :: insufficient memory|not enough memory|out of ram|enough ram|ram and swap|run out of memory|runs out of memory|running out of memory :: (insufficient (system |host )?memory|not enough (system |host )?(memory|RAM)|(run|runs|ran|running) out of (RAM|memory|system memory)|ram (memory )?and swap)
+cuda-oom 1.7 :: gpu memory|vram|memory of the gpu :: ((out of|insufficient|not enough|run out of) (gpu|cuda|video) memory|(out of|not enough|insufficient) vram)
 # --- imports
 name-missing 3 :: cannot import name :: cannot import named? [\"'`‘]?(?P<name>\w+)
 name-missing 3 :: importerror: attempted|unknown location|circular import :: (attempted relative import|partially initialized module)
 no-module 3 :: no module :: No module name[d]? [\"'`‘]?(?P<name>[\w.\-]+)
 package-missing 3 :: package metadata|distribution was not found|packagenotfound :: (No package metadata was found for|PackageNotFoundError:( The)?) ["'`]?(?P<name>[\w.\-]+)
 package-missing 3 :: pip install :: (Import|ModuleNotFound|Runtime|Value)Error: [^\n]{0,200}?(?P<name>[\w.\-]*)[\"'`]? ?(is|are|was) (not (available|installed|found)|available\. Try)[^\n]{0,200}?(pip3? install|install it)
-package-missing 3 :: requires accelerate :: requires (?P<name>Accelerate)
+package-missing 3 :: requires accelerate :: requires (?P<name>Accelerate)\b(?! ?[<>=!~])
 package-missing 3 :: not found in your environment|it was not found|is not installed|but it is not installed :: (requires|required) (the )?(?P<name>[\w.\-]+)[^\n]{0,80}(was not found in your environment|is not installed)
 package-missing 3 :: is not available|has been toggled on|package flash_attn :: (FlashAttention2 has been toggled on, but it cannot be used[^\n]{0,120}|Error: (?P<name>[\w.\-]+) is not available)
 
@@ -112,6 +115,9 @@ column-cast 3 :: can't be aligned|error tokenizing data :: (features can't be al
 column-cast 2 :: jsondecodeerror|unicodedecodeerror :: (JSONDecodeError: |UnicodeDecodeError: )
 wrong-type 2 :: string indices|identify image|image file is truncated|is out of bounds|to match target batch_size|must be str, not :: (string indices must be integers|cannot identify image file|image file is truncated|IndexError: Target -?\d+ is out of bounds|Expected input batch_size \(\d+\) to match target batch_size|sequence item \d+: expected str instance)
 data-missing 2.2 :: no such file :: (FileNotFoundError|No such file or directory)[^\n]{0,200}\.(jsonl?|csv|tsv|parquet|arrow|txt|npy|npz|h5|hdf5|lmdb|jpe?g|png|wav|flac|mp4|zip|tar|gz|tfrecord\w*|xml|bin\.idx)\b
+wrong-type 2 :: should be a string|input is not valid|expected string or bytes|must be a string :: (Input is not valid\. Should be a string|expected string or bytes-like|must be (a )?(string|str|List\[str\])\b[^\n]{0,40}(got|not))
+missing-column 2 :: keyerror in :: KeyError in ([\w./]*(dataset|data|preprocess|collat|json|loader)[\w./]*|DataLoader worker)
+missing-column 1.6 :: keyerror :: (dataset|preprocess|annotation|csv|json|column)[^\n]{0,80}KeyError: +["'][^"'\n]+["']
 # --- who may
 gated-repo 3.1 :: gated repo|is restricted|gatedrepo :: (access (a )?gated repo|GatedRepoError|Access to (model|dataset) (?P<name>\S+) is restricted)
 push-refused 3 :: forbidden|write access|write token|push was rejected|403 client :: (403 (Client Error|Forbidden)|403 Client Error: Forbidden|DENIED update|you must use a write token|don't have the rights to create|Your push was rejected|not authorized to push)
@@ -133,7 +139,9 @@ capacity 3 :: resourcelimitexceeded|insufficientinstancecapacity|vcpulimit|capac
 capacity 3 :: qosmax|qosgrp|assocgrp|requested node configuration|unable to allocate resources|batch job submission failed :: (QOS\w*(Limit|PerUser\w*)|AssocGrp\w+|Requested node configuration is not available|Unable to allocate resources|Batch job submission failed)
 capacity 3 :: payment required|unschedulable|insufficient nvidia :: (402 (Client Error|Payment Required)|Insufficient nvidia\.com/gpu|FailedScheduling)
 capacity 3 :: cannot connect to gpu backend|gpu usage limits :: (Cannot connect to GPU backend|due to usage limits in Colab)
+capacity 3.05 :: resource_exhausted|exceeds the allowed|quota failure|gpu quota|gpu capacity|quota for :: (status\W{1,4}RESOURCE_EXHAUSTED|exceeds the allowed maximum|Quota failure|\b(gpu|gpus|accelerator) (quota|capacity)\b|(insufficient|no|exceeded|not enough|out of) [^\n]{0,20}quota\b)
 capacity 3 :: nodes are available|gres|placement group|provision all|launchable|available gpus|resource request|account/partition|pending ( :: (0/\d+ nodes are available|Invalid generic resource \(gres\)|Invalid account or account/partition|Failed to provision all possible|required GPUs exceeds|[Tt]otal available GPUs [\d.]+ is less than|No available node types can fulfill|ResourcesUnavailableError|placement group[^\n]{0,80}(timed out|cannot be|not available))
+no-gpu 2 :: is_available :: (is_available\(\)\W{0,4} (is|was|returned|returns|returning|return|gives|=|==|:)? ?`?False|assert ?\(?torch\.cuda\.is_available)
 no-gpu 3 :: gpu backend|your machine only has|torch accelerator|deserialize object on cuda|cudaerrornodevice|cuda is not available|cuda not available :: (No supported gpu backend found|But your machine only has: ?\[|cannot find any torch accelerator|deserialize object on CUDA device \d+ but|cudaErrorNoDevice|(Error|Exception|Assert)[^\n]{0,80}CUDA (is )?not available)
 gpu-busy 3 :: cudaerrordevicesunavailable|error=46|cuda_error_device_unavailable :: (cudaErrorDevicesUnavailable|error=46|CUDA_ERROR_DEVICE_UNAVAILABLE)
 no-gpu 3 :: no cuda gpus|no nvidia driver|no gpu :: (No CUDA GPUs are available|Found no NVIDIA driver|no CUDA-capable device is detected|No GPU (found|detected|available)\b)
@@ -143,11 +151,13 @@ gpu-busy 3 :: busy or unavailable :: CUDA-capable device(\(?s\)?)? (is/are|are|i
 gpu-fault 3.3 :: uncorrectable ecc|xid|fallen off the bus|gpu is lost|device handle for gpu :: (uncorrectable (NVLink |ECC )error|Xid \(PCI|fallen off the bus|GPU is lost|Unable to determine the device handle for GPU|unspecified launch failure.{0,40}ECC)
 disk-full 3.1 :: no space left|disk quota|errno 28|storagefull|enospc|not enough space|not enough disk :: (No space left on device|Disk quota exceeded|Errno (28|122)\]|StorageFull|ENOSPC|[Nn]ot enough (free )?(disk )?space|database or disk is full)
 disk-full 3 :: inline_container|streamwriter :: (PytorchStreamWriter failed writing|inline_container\S* ?\. ?unexpected pos \d+)
+preempted 3.2 :: preempt|evicted :: (gets?|got) ["'`]?(preempted|preemption|pre-empted)\b|\b(is|was|been|gets|being) evicted (from|by)|pre-empted by
 preempted 3.2 :: preempt|reclaimed|evicted|spot :: (\b(job|instance|vm|node|machine|task|pod|host|server|allocation|cluster)s?\b[^\n]{0,40}\b(was|were|is|has been|have been|being|got|will be|about to be) (being )?(preempted|reclaimed|evicted)|preemption (notice|signal|warning|event|detected)|due to preemption|(state|reason|status)\W{1,3}preempt|SIGTERM[^\n]{0,40}preempt|preempt[^\n]{0,40}SIGTERM|spot (instance|VM|node)s?[^\n]{0,60}(interrupt|reclaim|terminat|evict))
 preempted 3 :: preempt|spot instance|due to node failure|reclaimed :: (CANCELLED AT \S+ DUE TO PREEMPTION|DUE TO NODE FAILURE|(job|instance|VM|node) (was|has been) (preempted|reclaimed)|Spot (instance )?interruption|BidEvictedEvent|instance-action.{0,40}terminate)
 
 # --- builds
 wheel-build 3.2 :: subprocess-exited|building wheel|build wheel|failed to build|metadata-generation|could not build wheels|build backend|metadata (setup :: (error: subprocess-exited-with-error|Failed building wheel for (?P<name>\S+)|Getting requirements to build wheel did not run|Failed to build [`'\"]?\S+|metadata-generation-failed|Could not build wheels for|build backend returned an error)
+wheel-build 2.5 :: pip-install-|pip-req-build-|pip-build-env :: File "?\S*(pip-install-|pip-req-build-|pip-build-env)[^\n]*(setup\.py|build_meta)
 wheel-build 3.2 :: command '|setup.py install|gcc' failed|egg_info|g++' failed|cl.exe' failed :: (command '\S*(gcc|g\+\+|nvcc|cl\.exe|cc|clang)\S*' failed|python setup\.py \S+ did not run successfully|setup\.py egg_info\"? failed)
 extension-build 3.1 :: error building extension|ninja|jit_load|cpp_extension :: (Error building extension '(?P<name>\w+)'|ninja: build stopped|\['ninja', '-v'[^\]]*\]|_run_ninja_build|Ninja is required to load C\+\+ extensions|Unable to JIT load the)
 extension-build 1.5 :: building extension module :: Building extension module (?P<name>\w+)\.\.\.
@@ -164,13 +174,14 @@ network-timeout 3 :: read timed out|readtimeout|connecttimeout|connect timeout|t
 network-timeout 2.6 :: timeouterror: timed out|socket.timeout|handshake operation|fstimeouterror :: (TimeoutError: timed out|socket\.timeout: |handshake operation timed out|FSTimeoutError)
 time-limit 2 :: timeoutexpired|celltimeout :: (TimeoutExpired: |CellTimeoutError)
 rendezvous-timeout 2.6 :: connect() timed out|socket timeout|dist :: (connect\(\) timed out|Socket Timeout\b|DistStoreError: (Timed out|wait timeout))
+nccl-timeout 2.3 :: nccl operations have failed|timeout at nccl :: (Some NCCL operations have failed or timed out|Timeout at NCCL work)
 nccl-timeout 2.3 :: timed out waiting :: Timed out waiting \d+ ?ms for (recv|send|all\w*)
 rendezvous-timeout 2.6 :: socket has timed out|rendezvoustimeout|rendezvousclosed|waiting for clients|timed out after :: (client socket has timed out|RendezvousTimeoutError|RendezvousClosedError|Timed out after \d+ seconds waiting for clients|Timed out waiting for clients|wait timeout after \d+ms, keys)
 
 # --- versions
 resolver 3 :: resolutionimpossible|conflicting dependencies|no solution found|conflict is caused by|dependency conflict|conflicting dependency :: (ResolutionImpossible|conflicting dependenc(ies|y)|No solution found when resolving|The conflict is caused by|UnsatisfiableError|could not find a version that satisfies|ResolvePackageNotFound)
 resolver 3 :: could not find a version|no matching distribution|requires a different python|requires-python :: (Could not find a version that satisfies the requirement|No matching distribution found|requires a different Python)
-incompatible-versions 3 :: which is incompatible|normal functioning|versionconflict|is incompatible with|requires transformers|but found :: (but you have \S+ [^\n]{0,60}which is incompatible|is required for a normal functioning|VersionConflict|following dependency conflicts|requires \S+ ?[<>=!~]=?[^\n]{1,40}but (found|you have|got|the installed))
+incompatible-versions 3 :: which is incompatible|normal functioning|versionconflict|is incompatible with|requires transformers|but found :: (but you('ll)? have \S+ [^\n]{0,60}which is incompatible|is required for a normal functioning|VersionConflict|following dependency conflicts|requires \S+ ?[<>=!~]=?[^\n]{1,40}but (found|you have|got|the installed))
 incompatible-versions 3 :: does not recognize this architecture|requires a minimum version|please upgrade|please update :: (does not recognize this architecture|requires a minimum version of|This example requires a source install|Please (upgrade|update) (your )?(transformers|torch|trl|peft|accelerate|datasets)\b)
 binary-mismatch 3.1 :: undefined symbol|size changed|numpy 1.x cannot|multiarray failed|_array_api not found|abi|dll load failed :: (undefined symbol|(dtype|ndarray|ufunc) size changed|compiled using NumPy 1\.x cannot be run|numpy\.core\.multiarray failed to import|_ARRAY_API not found|compiled against (API|ABI) version|DLL load failed)
 binary-mismatch 3.1 :: cuda setup|libbitsandbytes|cget_managed_ptr|cadam32bit|cquantize|compiled without gpu :: (CUDA[ _]SETUP failed despite|CUDA SETUP: (Problem|ERROR|Required library version not found|CUDA detection failed)|libbitsandbytes\w*\.so:|has no attribute 'c(get_managed_ptr|adam32bit\w*|quantize\w*|dequantize\w*)|compiled without GPU support)
@@ -181,6 +192,7 @@ api-removed 3 :: has no attribute :: module [\"'](?P<name>[\w.]+[\"'] has no att
 driver-too-old 3 :: driver :: (NVIDIA driver on your system is too old|CUDA driver version is insufficient|driver/library version mismatch|forward compatibility was attempted)
 
 driver-too-old 3 :: cudaerrorinsufficient :: cudaErrorInsufficientDriver
+binary-mismatch 3.1 :: undefined%20symbol :: undefined%20symbol
 binary-mismatch 3.1 :: cudaerrornokernel|symbol lookup|not defined in file|numpy is not available|version_mismatch|not compatible with the current pytorch|no operator found|can't load c++|named symbol not found|symbol not found :: (cudaErrorNoKernelImage|symbol lookup error|version \S+ not defined in file|Numpy is not available|CUDNN_STATUS_\w*VERSION_MISMATCH|is not compatible with the current PyTorch installation|No operator found for .memory_efficient|can't load C\+\+/CUDA extensions|named symbol not found|symbol not found in flat namespace)
 incompatible-versions 3.05 :: weights only load failed :: Weights only load failed
 incompatible-versions 3 :: unrecognized configuration class|unrecognized model in|tokenizer class|untagged enum|can only be an entire path|localfilesystem|pickle protocol|is required but found|requires pytorch|requires python|requires torch|requires cuda|minimum supported :: (Unrecognized configuration class|Unrecognized model in|Tokenizer class \S+ does not exist|did not match any variant of untagged enum|'\*\*' can only be an entire path component|cached in a LocalFileSystem is not supported|unsupported pickle protocol|requires (PyTorch|Python|torch|CUDA) ?(version )?[<>=!~]+ ?v?[\d.]+)
@@ -193,10 +205,10 @@ terminated 1 :: killed by signal :: killed by signal: (Terminated|Hangup|Interru
 stopped 1 :: keyboardinterrupt :: ^\W*KeyboardInterrupt\W*$
 already-running 2.5 :: one job at a time|already_running|already running :: (trains \S+ right now; one job at a time|\balready_running\b|(run|job|executor|training) \S* ?is already running)
 not-started 1.6 :: command not found|permission denied|not found :: (^[^\n]{0,80}: )?[\w./\-]+: (command not found|not found)$|cannot execute binary file|exec format error
-stuck 1.5 :: stuck|hang|freez|no progress|deadlock|proceed|still 0%|nothing happens|doesn't advance|unresponsive :: (\b(is |got |gets |get |are |was |still |just |keeps? )?(stuck|stucks|hangs|hanging|hung|freezes|freezing|frozen|deadlock(ed|s)?|hang)\b(?! to cause| the)|doesn't (proceed|advance|progress)|training is still 0%|nothing happens|no progress)
+stuck 1.5 :: stuck|hang|hung|freez|froze|no progress|deadlock|proceed|still 0%|nothing happens|doesn't advance|unresponsive :: (\b(is |got |gets |get |are |was |still |just |keeps? )?(stuck|stucks|hangs|hanging|hung|freezes?|froze|freezing|(?<!<)frozen|deadlock(ed|s)?|hang)\b(?! to cause| the| (all |of )?(layers?|backbone|encoder|decoder|model|weights?|parameters?|params|bn|batch))|doesn't (proceed|advance|progress)|training is still 0%|nothing happens|no progress)
 
 # --- numbers that are none
-nan-loss 2.5 :: nan :: (loss|grad[_ \-]?norm|gnorm|reward\w*|logps|ppl|kl|perplexity)[\"']?\w*(/\w+)?( (train|val|valid|eval|test|avg|total|mean)\w*)?[\"'\)\]]? ?[:=] ?[\"']?(tensor\()?-?nan\b|^\W*tensor\(nan\b|loss_?\w* +nan\b|\b(validation |average |train(ing)? )?loss (is |was |=+ ?|nan\W+)?nan\b(?!_)
+nan-loss 2.5 :: nan :: (loss|grad[_ \-]?norm|gnorm|reward\w*|logps|ppl|kl|perplexity)[\"']?\w*(/\w+)?( (train|val|valid|eval|test|avg|total|mean)\w*)?[\"'\)\]]? ?[:=] ?[\"']?(tensor\()?-?nan\b|^\W*tensor\(nan\b|loss_?\w* +nan\b|\b(validation |average |train(ing)? )?loss (is |was |of |as |value is |=+ ?|nan\W+)?['"]?nan\b(?!_)
 nan-loss 3 :: nan :: (Error|Exception):? [^\n]{0,80}(\bnan (in )?(loss|gradients?|weights?)|(loss|gradients?|weights?|grad_norm) (is|are|was|became|contains?|has) ?(a )?(nan|not finite|infinite))|Loss is nan, stopping|NaN detected|Input contains NaN
 nan-loss 1.5 :: nan :: (\bnan\b[^\n]{0,20}\b(loss|grad)|\bloss\b[^\n]{0,40}\b(becom(e|es|ing)|became|goes|going|turn(s|ed|ing)?|went|are|is|to|was|gets?|got) (to |into )?nan\b|\bnan loss|the nan will occur|NaN or Inf found in input tensor)
 nan-loss 1.5 :: diverge|explod :: \b(loss|training|gradients?) (diverge[sd]?|explode[sd]?|blew up)
@@ -209,6 +221,7 @@ nan-loss 3 :: infinite or nan|training has diverged|non-finite|diverged with|inv
 corrupt-checkpoint 3 :: streamreader|central directory|deserializing header|headertoolarge|invalid load key|unexpected eof|unpicklingerror|not a zip|ran out of input|invalidheader|metadataincomplete :: (PytorchStreamReader failed|failed finding central directory|Error while deserializing header|HeaderTooLarge|InvalidHeader|MetadataIncomplete|invalid load key|UnpicklingError|File is not a zip file|BadZipFile|EOFError: Ran out of input|unexpected EOF)
 device-assert 2.5 :: device-side assert :: device-side assert(?!ion)
 illegal-access 2.5 :: cuda_error_illegal|cudaerrorillegal :: (CUDA_ERROR_ILLEGAL_(ADDRESS|INSTRUCTION)|cudaErrorIllegal\w+)
+cuda-error 2.1 :: cuda runtime error|cublas runtime error|thcudacheck|unspecified launch :: ((cuda|cublas|cudnn|cusparse) runtime error|THCudaCheck FAIL|unspecified launch failure)
 cuda-error 2.1 :: _status_|cuda error|cudnn error|cuda_error_|cudnn failure|cublas failure|cufft error|cudaerror|cuda failure|cusolver error :: ((CUBLAS|CUDNN|CUSOLVER|CUSPARSE|CUFFT)_STATUS_(?!SUCCESS|ALLOC)\w+|(CUDA|cuDNN|cuFFT|cusolver) error:|CUDA_ERROR_\w+|cuDNN failure|\bcudaError\w+|CUDA failure)
 illegal-access 2.5 :: illegal memory access|illegal instruction|misaligned address :: (an illegal memory access was encountered|illegal instruction was encountered|misaligned address)
 nccl-error 2.2 :: ncclsystemerror|ncclinternalerror|nccl error|ncclunhandled|ncclremoteerror|ncclinvalidusage :: (nccl(System|Internal|UnhandledCuda|Remote|InvalidUsage|Invalid)\w*Error|ncclInvalidUsage|NCCL [Ee]rror)

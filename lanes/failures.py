@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from lanes.failure_codes import CODES, UNRECOGNISED, Category, Route
 from lanes.failure_rules import judge
 from lanes.failure_signatures import Signature, signatures
+from lanes.log_reduction import reduced
 from lanes.log_structure import HINTS, Raised, Structure, body_of, structure_of, without_hints
 from lanes.renames import is_renamed
 
@@ -25,7 +26,7 @@ OUTLIVED_AFTER = 20
 # what weighs less than the last number is no cause: better none than a wrong one.
 OUTLIVED, HARMLESS, LOGGED, LEAST = 0.2, 0.2, 0.5, 0.75
 SILENT_S = 1_800.0
-MANY_LINES, END_LINES, LONG_LINE, MANY_HITS = 1_000, 400, 4_000, 16
+MANY_HITS = 16
 NEAR_BEFORE, NEAR_AFTER = 400, 600
 # How Hemma itself ends a command (README, Exit codes): weaker than a cause in the log, except the time it was given.
 OWN_ENDINGS: Mapping[int, tuple[str, float, str]] = {
@@ -41,7 +42,7 @@ _ANSI = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|
 _WARNING = re.compile(r"\b[A-Z]\w+Warning\b")
 _BELOW_ERROR = re.compile(r"\b(?:Warning|WARN|WARNING|INFO|DEBUG)\b|\[(?:W|I)\d*[ :]|\A[WI]\d{0,4} ")
 _ADVICE = re.compile(
-    r"\b(?:if (?:you|this|it|there)|to avoid|avoid|prevent|in case of|against|when|whether|retry(?:ing)? (?:after|on)"
+    r"\b(?:if (?:you|this|it|there)|to avoid|avoid|prevent|in case of|against|when(?! i\b)|whether|retry(?:ing)? (?:after|on)"
     r"|recover(?:ed|ing)? from|handl(?:e|ed|ing)|(?:can|may|could|might) (?:cause|lead|result)|skip(?:ped|ping)?|detect(?:ed|ing)?)\W+(?:\w+\W+){0,3}$|\b(?:not a|no)\W+(?:\w+ ){0,1}$",
     re.IGNORECASE,
 )
@@ -68,13 +69,6 @@ _BARE = re.compile(
     r"(?:[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Failure|StopIteration)|StopIteration|Traceback \(most recent call last\))\s*:?"
     r"|what\(\):|[=\-_*\s]*"
 )
-# What numbers, addresses and bars are written with.
-_NUMBERS = b"0123456789abcdefABCDEF.:,<?|/[]- " + "█▏▎▍▌▋▊▉".encode()
-_STRUCTURE = re.compile(r"Traceback \(most recent|the (?:above|following) exception|Exception ignored").search
-_TROUBLE = re.compile(
-    r"rror|xception|[Ff]ail|FAIL|[Kk]ill|[Nn]a[Nn]\b|[Oo]ut of|LIMIT|limit|[Dd]enied|orbidden|not found|[Nn]o module|annot"
-    r"|ime[d]? ?out|[Nn]ot |Xid|lost|refus|[Aa]bort|[Ss]tuck|hang|quota|Quota|PREEMPT"
-).search
 
 
 @dataclass(frozen=True)
@@ -269,7 +263,7 @@ class _View:
 
 
 def _view(clean: str) -> _View:
-    lines, starts = _reduced(clean)
+    lines, starts = reduced(clean)
     structure = structure_of(lines)
     shown = (" " * len(line) if number in structure.source else line for number, line in enumerate(lines))
     return _View(clean, without_hints("\n".join(shown)), starts, structure, _outlived_before(clean))
@@ -305,7 +299,7 @@ def _confirmed(signature: Signature, text: str, at: int) -> re.Match[str] | None
     begin = max(0, at - NEAR_BEFORE)
     found = signature.pattern.search(text, begin, min(len(text), at + NEAR_AFTER))
     while found is not None and found.end() <= at:
-        found = signature.pattern.search(text, found.end() + 1, min(len(text), at + NEAR_AFTER))
+        found = signature.pattern.search(text, found.start() + 1, min(len(text), at + NEAR_AFTER))
     return found
 
 
@@ -357,37 +351,3 @@ def _lower(text: str) -> str:
     lowered = text.lower()
     # A few letters grow when lowered (U+0130): places in both texts must agree.
     return lowered if len(lowered) == len(text) else "".join(each.lower() if each.isascii() else each for each in text)
-
-
-def _reduced(clean: str) -> tuple[list[str], list[int]]:
-    """The lines without repeated ones, and where each line that is left begins in `clean`.
-
-    A log is mostly bars and metrics that differ in numbers and addresses; one of each kind is enough to find what failed.
-    Lines that speak of an error count with their numbers (401 is not 404). Of a log that is still long, the end is kept
-    whole and of the rest the lines with a word of trouble.
-    """
-    seen: set[bytes] = set()
-    kept: list[tuple[int, str]] = []
-    offset = 0
-    for line in clean.replace("\r", "\n").split("\n"):
-        raw = line.encode("utf-8", "surrogatepass")
-        key = raw if b"rror" in raw or b"File " in raw else raw.translate(None, _NUMBERS)
-        # The marks of tracebacks and chains stay where they stand, up to a number.
-        if key not in seen or (len(kept) < MANY_LINES and _STRUCTURE(line)):
-            seen.add(key)
-            kept.extend(_pieces(offset, line))
-        offset += len(line) + 1
-    if len(kept) > MANY_LINES:
-        telling = [pair for pair in kept[:-END_LINES] if _TROUBLE(pair[1])]
-        kept = telling[:END_LINES] + telling[END_LINES:][-END_LINES:] + kept[-END_LINES:]
-    return [line for _, line in kept], [start for start, _ in kept]
-
-
-def _pieces(offset: int, line: str) -> Iterator[tuple[int, str]]:
-    """A line, or of a very long one its two ends."""
-    if len(line) <= LONG_LINE:
-        yield offset, line
-        return
-    half = LONG_LINE // 2
-    yield offset, line[:half]
-    yield offset + len(line) - half, line[-half:]

@@ -40,7 +40,7 @@ _HEADER = re.compile(
     r"(?P<kind>(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Warning|Failure|NotFound|TimedOut|StopIteration)|StopIteration)(?P<colon>:(?: (?P<message>.*)|$)|\s*$)"
 )
 _INLINE = re.compile(r"(?:^|[\s`'\"(\]>])(?P<kind>(?:[a-z_]\w*\.)*[A-Z]\w*(?:Error|Exception)): (?P<message>\S.*)")
-_RAISES = re.compile(r"\braise \w")
+_RAISES = re.compile(r"\b(?:raise|assert)\b")
 _CHAIN = re.compile(
     r"(?:was the direct cause of|During handling of) the (?:above|following) exception|above exception was the direct cause"
 )
@@ -158,6 +158,8 @@ def structure_of(lines: Sequence[str]) -> Structure:
             found = _read(stream, number, body)
             if found is not None:
                 raised.append(found)
+                if not found.message:
+                    source.discard(stream.last_source)  # the statement is all that it says
         if stream.block is not None and stream.block.share < 1.0:
             shares[number] = stream.block.share
         if raised and raised[-1].line == number and raised[-1].share < 1.0:
