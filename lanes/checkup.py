@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from manifests.commands import Remedy
+
 from lanes.doctor import GIB, Finding, Level
 
 Facts = Mapping[str, Any]
@@ -33,7 +35,7 @@ class Row:
     name: str
     level: Level
     fact: str
-    mend: str = ""
+    mend: Remedy = ""
     known: tuple[Known, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:

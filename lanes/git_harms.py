@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from manifests.commands import Remedy
+
 MERGE_ONLY = "merge-only"
 KEEP_WORK = "keep-work"
 KEEP_REFS = "keep-refs"
@@ -23,7 +25,7 @@ class Harm:
 
     rule: str
     does: str
-    steps: tuple[str, ...]
+    steps: tuple[Remedy, ...]
 
 
 REWRITES = Harm(MERGE_ONLY, "rewrites commits that others may have", ("git merge <branch>", "hemma sync"))

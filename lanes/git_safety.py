@@ -11,10 +11,11 @@ origin's to move), `--abort` of an unfinished operation, plain `git gc` (its two
 from __future__ import annotations
 
 import itertools
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from manifests import commands
+from manifests.commands import Remedy, joined, once
 from manifests.errors import NeedsPerson
 
 from lanes import git_harms as harms
@@ -60,16 +61,16 @@ def judge(argv: Sequence[str]) -> Verdict:
     if call.command and call.arguments[:1] != ("--help",) and call.arguments != ("-h",):
         found += _command(call.command, call.arguments)
     reasons = dict.fromkeys(Reason(harm.rule, f"`git {what}` {harm.does}") for harm, what in found)
-    steps = dict.fromkeys(step for harm, _ in found for step in harm.steps)
-    return Verdict(not found, tuple(reasons), tuple(steps))
+    steps = once(step for harm, _ in found for step in harm.steps)
+    return Verdict(not found, tuple(reasons), steps)
 
 
 def judge_shell(text: str) -> Verdict:
     """Whether a shell line may run, as far as its plain `git …` commands go. What expansions make of it is not seen."""
     verdicts = [judge(argv) for argv in _git_commands(text)]
     reasons = dict.fromkeys(reason for verdict in verdicts for reason in verdict.reasons)
-    steps = dict.fromkeys(step for verdict in verdicts for step in verdict.next_steps)
-    return Verdict(not reasons, tuple(reasons), tuple(steps))
+    steps = once(step for verdict in verdicts for step in verdict.next_steps)
+    return Verdict(not reasons, tuple(reasons), steps)
 
 
 def ours(argv: Sequence[str]) -> Verdict:
@@ -120,7 +121,7 @@ def _demand(verdict: Verdict) -> None:
     if not verdict.allowed:
         rules = ", ".join(dict.fromkeys(reason.rule for reason in verdict.reasons))
         facts = "; ".join(reason.fact for reason in verdict.reasons)
-        refused = GitRefused(f"{facts} (rule: {rules})", remedy="   or   ".join(verdict.next_steps))
+        refused = GitRefused(f"{facts} (rule: {rules})", remedy=joined(verdict.next_steps))
         refused.verdict = verdict
         raise refused
 
@@ -212,7 +213,7 @@ def _reset(command: str, words: Words, _: tuple[str, ...]) -> Found:
     if len(words.positionals) != 1 or words.paths or words.positionals[0] in ("HEAD", "@"):
         return
     commit = words.positionals[0]
-    steps = harms.MOVES_BACK.steps if words.paths is not None else (f"git reset -- {shlex.quote(commit)}",)
+    steps = harms.MOVES_BACK.steps if words.paths is not None else (commands.command("git reset -- {}", commit),)
     yield _with(harms.MOVES_BACK, (*steps, *harms.MOVES_BACK.steps)), _shown(command, commit)
 
 
@@ -225,7 +226,7 @@ def _checkout(command: str, words: Words, _: tuple[str, ...]) -> Found:
     elif words.positionals and not makes_one and words.paths is None and not _is_commit(words.positionals[0]):
         name = words.positionals[0]
         does = "throws away the changes of a file of that name, if there is one"
-        steps = (f"git switch {shlex.quote(name)}", "git stash push -- <file>")
+        steps = (commands.command("git switch {}", name), "git stash push -- <file>")
         yield Harm(harms.KEEP_WORK, does, steps), _shown(command, name)
 
 
@@ -321,8 +322,8 @@ def _git_commands(text: str) -> Iterator[list[str]]:
             yield rest[: rest.index(";")] if ";" in rest else rest
 
 
-def _with(harm: Harm, steps: Sequence[str]) -> Harm:
-    return Harm(harm.rule, harm.does, tuple(dict.fromkeys(steps)))
+def _with(harm: Harm, steps: Sequence[Remedy]) -> Harm:
+    return Harm(harm.rule, harm.does, once(steps))
 
 
 def _shown(*words: str) -> str:

@@ -12,6 +12,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from manifests.commands import command, literal
 from manifests.errors import UsageError
 from manifests.run import Lane
 from manifests.settings import LaneRules, lane_rules
@@ -78,7 +79,7 @@ def _check(rule: Rule) -> None:
         if wrong:
             raise UsageError(
                 f"{TABLE}: rule `{rule.name}`: `{pattern}` {wrong}",
-                remedy=f"mend `{pattern}` in {TABLE}, e.g. {rule.kind} = {example}",
+                remedy=command("mend {} in [tool.hemma.lanes], e.g. {} = {}", pattern, rule.kind, literal(example)),
             )
     if rule.kind in PATH_KINDS and all(pattern.startswith("!") for pattern in rule.patterns):
         raise UsageError(

@@ -12,6 +12,7 @@ import stat
 import sys
 import zlib
 
+from manifests.commands import command
 from manifests.errors import HemmaError, Unreachable
 from manifests.places import private_dir, state_dir
 
@@ -78,7 +79,7 @@ def _own_folder(path: str) -> str:
     private_dir(path)
     facts = os.lstat(path)
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o077:
-        raise HemmaError(f"{path} is not a private folder of yours", remedy=f"remove it: rm -r {path}")
+        raise HemmaError(f"{path} is not a private folder of yours", remedy=command("remove it: rm -r {}", path))
     return path
 
 
@@ -106,7 +107,7 @@ def connect(may_start: bool = True) -> socket.socket | None:
         sock = open_socket(path)
         if sock is not None:
             return sock
-    raise Unreachable("the local broker does not start", remedy=f"see {log}, or go without: HEMMA_BROKER=off")
+    raise Unreachable("the local broker does not start", remedy=command("see {}, or go without: HEMMA_BROKER=off", log))
 
 
 def open_socket(path: str) -> socket.socket | None:

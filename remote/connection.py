@@ -12,6 +12,7 @@ from typing import Any
 import fabric
 import paramiko
 
+from manifests.commands import command
 from manifests.errors import (
     AuthenticationRefused,
     ConnectionLost,
@@ -80,7 +81,9 @@ def _chain(
 ) -> list[fabric.Connection]:
     target = ssh_config.resolve(destination, config_file)
     if depth > 8:
-        raise Unreachable(f"the ProxyJump chain to {destination} never ends", remedy=f"try `ssh -G {destination}`")
+        raise Unreachable(
+            f"the ProxyJump chain to {destination} never ends", remedy=command("try: ssh -G {}", destination)
+        )
     before: list[fabric.Connection] = []
     try:
         for jump in (target.proxy_jump or "").split(","):
@@ -102,7 +105,7 @@ def _socket_to(target: SshTarget, gateway: fabric.Connection | None, timeout_s: 
         except (paramiko.SSHException, OSError) as error:
             raise Unreachable(
                 f"{gateway.host} cannot reach {target.hostname} port {target.port}: {error}",
-                remedy=f"check ProxyJump for {target.alias}",
+                remedy=command("check ProxyJump for {}", target.alias),
             ) from error
     if target.proxy_command:
         return paramiko.ProxyCommand(target.proxy_command)
@@ -118,13 +121,14 @@ def _unreachable(target: SshTarget, error: OSError) -> Unreachable:
     where = f"{target.hostname} port {target.port}"
     if isinstance(error, socket.gaierror):
         return Unreachable(
-            f"no address for {target.hostname}", remedy=f"check HostName: `ssh -G {target.alias} | grep hostname`"
+            f"no address for {target.hostname}",
+            remedy=command("check HostName: ssh -G {} | grep hostname", target.alias),
         )
     if isinstance(error, ConnectionRefusedError):
         return Unreachable(f"{where} refused the connection", remedy="is sshd running there, and is the port right?")
     if isinstance(error, TimeoutError):
         return Unreachable(f"{where} did not answer", remedy="is the host up, and are you on its network or VPN?")
-    return Unreachable(f"{where}: {error.strerror or error}", remedy=f"try `ssh {target.alias} true`")
+    return Unreachable(f"{where}: {error.strerror or error}", remedy=command("try: ssh {} true", target.alias))
 
 
 def _authenticate(target: SshTarget, sock: Any, timeout_s: float, policy: Any) -> fabric.Connection:
@@ -164,7 +168,7 @@ def _authenticate(target: SshTarget, sock: Any, timeout_s: float, policy: Any) -
             raise _refused(target, options) from error
         raise ConnectionLost(
             f"{target.hostname} port {target.port} closed the connection while it was being set up: {error}",
-            remedy=f"try `ssh {target.alias} true`",
+            remedy=command("try: ssh {} true", target.alias),
         ) from error
     except BaseException:
         hop.close()
@@ -226,13 +230,15 @@ def _refused(target: SshTarget, options: dict[str, Any]) -> AuthenticationRefuse
     locked = [path for path in target.identity_files if os.path.isfile(path) and os.path.basename(path) not in offered]
     message = f"{target.user}@{target.hostname} accepts none of your keys (offered: {', '.join(offered) or 'none'})"
     if locked:
-        return AuthenticationRefused(message, remedy=f"{locked[0]} needs its passphrase: ssh-add {locked[0]}")
-    return AuthenticationRefused(message, remedy=f"ssh-copy-id {target.alias}  (passwords are not asked for)")
+        return AuthenticationRefused(
+            message, remedy=command("{} needs its passphrase: ssh-add {}", locked[0], locked[0])
+        )
+    return AuthenticationRefused(message, remedy=command("ssh-copy-id {}  (passwords are not asked for)", target.alias))
 
 
 def _changed(target: SshTarget, error: paramiko.BadHostKeyException) -> HostKeyChanged:
     return HostKeyChanged(
         f"the host key of {target.host_key_name} has CHANGED: it shows {host_keys.fingerprint(error.key)}, on record is "
         f"{host_keys.fingerprint(error.expected_key)}",
-        remedy=f"if you know why (reinstalled?): ssh-keygen -R '{target.host_key_name}', then hemma host check",
+        remedy=command("if you know why (reinstalled?): ssh-keygen -R {}, then hemma host check", target.host_key_name),
     )

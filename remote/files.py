@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
+from manifests.commands import command
 from manifests.errors import ConnectionLost, HemmaError
 from remote.agent.frames import text_of
 from remote.host import Host
@@ -118,7 +119,7 @@ def put(
             reply, size = _send(spec, file, facts.st_size, fields, progress)
     except OSError as error:
         raise HemmaError(
-            f"{local} cannot be read: {error.strerror}", remedy=f"ls -la {local}", code="file-unreadable"
+            f"{local} cannot be read: {error.strerror}", remedy=command("ls -la {}", local), code="file-unreadable"
         ) from error
     names = ("path", "digest", "is_new", "is_changed", "kept")
     return Transferred(size=size, **{name: reply[name] for name in names})

@@ -74,7 +74,7 @@ def _ask(
                 raise ConnectionLost("the broker went away", remedy="try again")
             for kind, _, payload in parser.feed(data):
                 if kind == frames.LINK_LOST:
-                    raise from_dict(dict(frames.fields_of(payload)))
+                    raise from_dict(dict(frames.fields_of(payload)), is_ours=True)
                 collected += payload
                 if kind == frames.REPLY:
                     return _reply(collected)

@@ -7,6 +7,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
+from manifests.commands import command
 from manifests.errors import HemmaError, HostKeyUnknown
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ class RefuseUnknown:
         shown = fingerprint(key)
         raise HostKeyUnknown(
             f"the host key of {hostname} is unknown: {key.get_name()} {shown}",
-            remedy=f"compare it with the host's own, then: hemma host accept {self.destination} {shown}",
+            remedy=command(
+                "compare it with the one of the host, then: hemma host accept {} {}", self.destination, shown
+            ),
         )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from lanes import git_safety, guards
+from manifests.commands import joined
 from manifests.errors import NeedsPerson, RepositoryError
 from remote.agent import gitwork
 from remote.host import Host
@@ -84,7 +85,7 @@ def _vetted(steps: Sequence[Facts]) -> list[Facts]:
         if not verdict.allowed:
             reason = verdict.reasons[0]
             raise NeedsPerson(
-                f"git {' '.join(step['argv'])}: {reason.fact} ({reason.rule})", remedy="; ".join(verdict.next_steps)
+                f"git {' '.join(step['argv'])}: {reason.fact} ({reason.rule})", remedy=joined(verdict.next_steps, "; ")
             )
     return list(steps)
 

@@ -11,6 +11,7 @@ import signal
 import socket
 import time
 
+from manifests.commands import command
 from manifests.errors import (
     AuthenticationRefused,
     ConnectionLost,
@@ -22,6 +23,7 @@ from manifests.errors import (
 )
 from remote import broker_client
 from remote.agent import frames
+from remote.agent_remedies import OF_THE_AGENT
 from remote.stdio import read_from, wait_for
 
 TYPE_CHECKING = False
@@ -161,12 +163,12 @@ class Session:
         if self._interrupts > 1:
             raise ConnectionLost(
                 f"left while the connection was down; run {self.run_id} ends with its lease",
-                remedy=f"hemma attach {self.run_id}",
+                remedy=command("hemma attach {}", self.run_id),
             )
         if outage_s > (self.give_up_s if self.reply is not None else min(self.give_up_s, FIRST_CONTACT_S)):
             raise ConnectionLost(
                 f"the connection stayed down for {outage_s:.0f} s ({broke})",
-                remedy=f"when it is back: hemma attach {self.run_id}",
+                remedy=command("when it is back: hemma attach {}", self.run_id),
             )
         if outage_s > SILENT_OUTAGE_S and attempt and attempt % 4 == 0:
             self._notice(f"connection lost; run {self.run_id} goes on, trying again ({broke})")
@@ -358,7 +360,7 @@ class Session:
             self._end = {"state": "detached", "exit_code": 0}
 
     def _on_link_lost(self, fields: dict[str, Any]) -> None:
-        error = from_dict(fields)
+        error = from_dict(fields, is_ours=True)
         refused = (HostKeyUnknown, HostKeyChanged, AuthenticationRefused, UsageError)
         is_first = self.reply is None and not self._was_reached
         if fields.get("is_final") and (is_first or isinstance(error, refused)):
@@ -380,8 +382,9 @@ class HostRefused(HemmaError):
     """The host did not do what was asked; `fields` has everything it said, e.g. the guard's facts."""
 
     def __init__(self, fields: dict[str, Any]) -> None:
-        known = from_dict(fields)
+        known = from_dict(fields, is_ours=fields.get("remedy") in OF_THE_AGENT)
         super().__init__(known.message, remedy=known.remedy, exit_code=known.exit_code, code=known.code)
+        self.advice = known.advice
         self.fields = fields
 
 

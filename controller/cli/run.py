@@ -8,6 +8,7 @@ import sys
 from controller import snapshot
 from controller.cli import run_options
 from controller.flows import run as flow
+from manifests.commands import command
 from manifests.errors import HemmaError, UsageError
 from manifests.visible import json_text, one_line
 from remote.stdio import say, stderr_notice, stdin_source, write_to
@@ -112,7 +113,8 @@ def _environment(given: object) -> dict[str, str]:
             )
         if not equals and name not in os.environ:
             raise UsageError(
-                f"--env {name}: there is no such variable here", remedy=f"export {name}=… first, or --env {name}=VALUE"
+                f"--env {name}: there is no such variable here",
+                remedy=command("export {}=… first, or --env {}=VALUE", name, name),
             )
         found[name] = value if equals else os.environ[name]
     return found

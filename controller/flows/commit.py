@@ -17,7 +17,8 @@ from controller.flows.judged import Judged
 from lanes.merging import LOGIC_IN_CELLS
 from lanes.provenance import run_of_commit
 from lanes.verdict import Reason, Verdict
-from manifests.commands import word as quoted
+from manifests import commands
+from manifests.commands import Remedy
 from manifests.errors import RepositoryError, UsageError
 from remote.agent.frames import text_of
 from remote.host import Host
@@ -73,7 +74,7 @@ class GitFailed(RepositoryError):
 
     code = "git-failed"
 
-    def __init__(self, message: str, *, remedy: str, said: str = "", code: str | None = None) -> None:
+    def __init__(self, message: str, *, remedy: Remedy, said: str = "", code: str | None = None) -> None:
         super().__init__(message, remedy=remedy, code=code)
         self.said = said
 
@@ -169,7 +170,7 @@ def _refuse_logic(settings: dict[str, Any], repository: HostRepository, before: 
     found = thin.logic(thin.changes(repository, "HEAD", kept or ":0", notebooks))
     if found:
         reasons = tuple(Reason(LOGIC_IN_CELLS, line) for line in thin.as_lines(found))
-        steps = ("move it into a committed module", f"hemma commit --accept {LOGIC_IN_CELLS} ...")
+        steps = ("move it into a committed module", commands.command("hemma commit --accept {} ...", LOGIC_IN_CELLS))
         raise Judged(Verdict(False, reasons, steps), code=LOGIC_IN_CELLS)
 
 
@@ -316,7 +317,9 @@ def _failed(done: dict[str, Any], outcome: str) -> GitFailed:
         )
     if m := re.search(r"^fatal: pathspec '(.*)' did not match any files$", said, re.MULTILINE):
         return GitFailed(
-            f"there is no file {m[1]} on the host: {outcome}", remedy=f"hemma put {quoted(m[1])}", code="file-missing"
+            f"there is no file {m[1]} on the host: {outcome}",
+            remedy=commands.command("hemma put {}", m[1]),
+            code="file-missing",
         )
     # 1 without a word of git's own is a hook's.
     who = "a hook on the host refused" if done["code"] == 1 and "fatal: " not in said else f"git {command} failed"

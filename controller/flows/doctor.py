@@ -15,6 +15,7 @@ from controller.settings import Files, Resolved, explain, read_files
 from lanes import checkup
 from lanes.checkup import Known, Row
 from lanes.redaction import redact
+from manifests.commands import Command, command
 from manifests.errors import HemmaError, NotARepository
 from manifests.settings import HostSettings
 
@@ -55,7 +56,9 @@ def _settings(start: str, files: Files) -> Iterator[Row]:
     yield Row("settings", "project", "ok", project) if project else _without_project(start)
     memory = personal.read()
     if memory.problems:
-        yield Row("settings", "personal memory", "warn", "; ".join(memory.problems), f"ls -l {personal.folder()}")
+        yield Row(
+            "settings", "personal memory", "warn", "; ".join(memory.problems), command("ls -l {}", personal.folder())
+        )
     elif memory.facts:
         yield Row("settings", "personal memory", "ok", f"{_counted(len(memory.facts), 'fact')}; hemma init --show")
     else:
@@ -180,7 +183,7 @@ def _there(start: str, resolved: Resolved) -> Iterator[Row]:
     yield from (dataclasses.replace(row, known=_known(row.fact)) if row.level == "fail" else row for row in rows)
     if any(finding.level == "not checked" and finding.name == "git" for finding in findings):
         fact = f"{host.name} could not be asked; this machine's part is above"
-        yield Row("clones", "host and local", "not checked", fact, f"hemma host check {host.name}")
+        yield Row("clones", "host and local", "not checked", fact, command("hemma host check {}", host.name))
         yield Row("runs", "failures", "not checked", fact)
         return
     if host.root is not None:
@@ -241,7 +244,7 @@ def of_run(settings: dict[str, Any], run: str) -> dict[str, Any]:
     except HemmaError as error:
         if error.code != "no-such-run":
             raise
-        remedy = f"{error.remedy}; of a run in Drive: hemma colab doctor {run}"
+        remedy = command("{}; of a run in Drive: hemma colab doctor {}", error.remedy, run)
         raise HemmaError(error.message, remedy=remedy, exit_code=error.exit_code, code=error.code) from error
     view = {**found.view, "command": redact(str(found.view["command"])).text}
     shown: dict[str, Any] = {"run": view, "training": found.training.name if found.training else None}
@@ -249,16 +252,15 @@ def of_run(settings: dict[str, Any], run: str) -> dict[str, Any]:
     masked = {key: redact(str(value)).text for key, value in stopped.items()} if stopped else None
     shown |= {"is_bad": found.is_bad, "stopped": masked}
     if not found.is_bad:
-        return {**shown, "diagnosis": None, "known": [], "next": []}
+        return {**shown, "diagnosis": None, "known": [], "advice": [], "next": []}
     diagnosis = found.diagnosis()
     known = _known_of(found, diagnosis, MOST_KNOWN)
     entries = [{"id": each.id, "fix": each.fix, "sources": list(each.sources)} for each in known]
-    return {**shown, "diagnosis": diagnosis, "known": entries, "next": _next(found, known)}
+    advice = [masked["remedy"]] if masked and masked.get("remedy") else []
+    return {**shown, "diagnosis": diagnosis, "known": entries, "advice": advice, "next": _next(found, known)}
 
 
-def _next(run: failed.Failed, known: tuple[Known, ...]) -> list[str]:
-    """Commands: what the executor itself says, the entries that fit, else the draft of a new one."""
-    stopped = (run.training.stopped if run.training else None) or {}
-    steps = [redact(str(stopped["remedy"])).text] if stopped.get("remedy") else []
-    steps += [f"hemma runbook show {each.id}" for each in known]
-    return [*steps, *([] if known else [f"hemma gotcha propose {run.view['run_id']}"])]
+def _next(run: failed.Failed, known: tuple[Known, ...]) -> list[Command]:
+    """Commands: the entries that fit, else the draft of a new one."""
+    steps = [command("hemma runbook show {}", each.id) for each in known]
+    return steps or [command("hemma gotcha propose {}", str(run.view["run_id"]))]
