@@ -6,11 +6,12 @@
     |- NotARepository 67             the root is no git work tree
     |- WrongDirectory 68             the working directory is not the root of its repository
     |- NeedsPerson 75                a person has to decide
+    |  `- NotPrivate 75              what must be this user's alone is another's, or open to others
     |- RepositoryError 1             git could not do what was asked
     |  `- MergeConflict 75           both sides changed the same lines
     |- TimedOut 124                  the command ran past its time
     `- Unreachable 255               the host, or the agent on it, cannot be spoken to
-       |- HostKeyUnknown  HostKeyChanged  AuthenticationRefused
+       |- HostKeyUnknown  HostKeyChanged  HostKeyRevoked  AuthenticationRefused
        `- ConnectionLost  AgentUnavailable  HostDiskFull
 
 Standard library only: the `hemma run` path imports this module.
@@ -82,6 +83,12 @@ class NeedsPerson(HemmaError):
     code = "needs-person"
 
 
+class NotPrivate(NeedsPerson):
+    """A folder, file or socket that must be this user's alone is somebody else's, or somebody else may write to it."""
+
+    code = "not-private"
+
+
 class RepositoryError(HemmaError):
     """Git refused or failed; what was there before is still there."""
 
@@ -103,10 +110,14 @@ class TimedOut(HemmaError):
 
 
 class Unreachable(HemmaError):
-    """The host could not be reached, or was lost and did not come back."""
+    """The host could not be reached, or was lost and did not come back.
+
+    `is_passing`: trying again may help; a wrong port or an account without commands stays as it is.
+    """
 
     exit_code = 255
     code = "unreachable"
+    is_passing = False
 
 
 class HostKeyUnknown(Unreachable):
@@ -121,6 +132,12 @@ class HostKeyChanged(Unreachable):
     code = "host-key-changed"
 
 
+class HostKeyRevoked(Unreachable):
+    """The host answered with a key that known_hosts marks as revoked; always refused."""
+
+    code = "host-key-revoked"
+
+
 class AuthenticationRefused(Unreachable):
     """No key on offer was accepted by the host."""
 
@@ -131,6 +148,7 @@ class ConnectionLost(Unreachable):
     """The connection broke and could not be brought back in time."""
 
     code = "connection-lost"
+    is_passing = True
 
 
 class AgentUnavailable(Unreachable):
@@ -145,8 +163,25 @@ class HostDiskFull(Unreachable):
     code = "host-disk-full"
 
 
+# What waiting does not change, even where the host has answered before.
+REFUSALS = (HostKeyUnknown, HostKeyChanged, HostKeyRevoked, AuthenticationRefused, UsageError)
+
+
+# Codes of a host that does not answer now: it may be restarting when it was there a minute ago.
+AWAY = ("unreachable", "refused", "no-answer", "no-way")
+
+
 def _tree(cls: type[HemmaError]) -> list[type[HemmaError]]:
     return [cls, *(found for sub in cls.__subclasses__() for found in _tree(sub))]
+
+
+def of_code(kind: str, message: str, *, remedy: Remedy, word: str = "", is_passing: bool = False) -> HemmaError:
+    """The error of the class whose code is `kind`; `word` is a narrower code for those who read --json."""
+    cls = {found.code: found for found in _tree(HemmaError) if found.__module__ == __name__}[kind]
+    error = cls(message, remedy=remedy, code=word or None)
+    if isinstance(error, Unreachable):
+        error.is_passing = is_passing
+    return error
 
 
 def from_dict(facts: dict[str, object], *, is_ours: bool) -> HemmaError:
@@ -159,7 +194,8 @@ def from_dict(facts: dict[str, object], *, is_ours: bool) -> HemmaError:
     code = str(facts.get("error", HemmaError.code))
     exit_code = facts.get("exit_code")
     told = str(facts.get("remedy") or "")
-    error = by_code.get(code, HemmaError)(
+    unknown = Unreachable if exit_code == Unreachable.exit_code else HemmaError
+    error = by_code.get(code, unknown)(
         str(facts.get("message", "")),
         remedy=Command(told) if is_ours else "",
         exit_code=exit_code if isinstance(exit_code, int) else None,
