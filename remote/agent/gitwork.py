@@ -86,6 +86,11 @@ class Repository:
         """What git printed, without its last line end; None when it failed."""
         return _output(self.start(*argv), timeout_s)
 
+    def complaint(self, *argv: str) -> str:
+        """What git prints on stderr where it fails, its end; an empty string where it does not."""
+        _, err = self.start(*argv).communicate()
+        return err.decode("utf-8", "replace").strip()[-2000:]
+
 
 def _output(process: subprocess.Popen[bytes], timeout_s: float = 120.0) -> str | None:
     try:
@@ -112,6 +117,8 @@ def state(request: dict[str, object]) -> dict[str, object]:
     facts: dict[str, object] = {"guard": guard, "root": root, "fetch": fetched, "origin_url": _origin(repository)}
     facts.update(_kind(repository, root))
     facts.update(_status(_output(status)))
+    if not facts["is_readable"]:
+        facts["unreadable"] = repository.complaint("status", "--porcelain=v2")
     branch = facts.get("branch")
     facts.update(_against_origin(repository, str(branch)) if branch else {"origin_head": None})
     facts["counts"] = {str(commit): _counts(repository, str(commit)) for commit in _list(request.get("know"))}
