@@ -150,4 +150,4 @@ def cell_errors(notebook: Mapping[str, Any]) -> list[str]:
 
 
 def _do(name: str) -> Remedy:
-    return f"hemma colab sessions --stop   (or: colab stop -s {name})"
+    return command("hemma colab sessions --stop   (or: colab stop -s {})", name)

@@ -14,11 +14,15 @@ OF_THE_AGENT = frozenset(
         "give more of the id; see `hemma ps --all`",
         "hemma run -- ls -la",
         "hemma run -- ls -la, and make it writable for your user",
+        "git status",
+        "install git",
         "leave the last / out",
+        "look what is there and remove it or `chmod go-rwx` it, or set host.state_dir to another folder",
         "make it writable for your user, or set host.state_dir",
         "name a file in it",
         "see `hemma ps --all`",
         "try again",
+        "try again when it is done",
         "use git to change it",
     }
 )

@@ -28,6 +28,7 @@ MAY_WRITE = {
     "controller/reports/training.py": "JSON",
     "controller/cli/colab.py": "a run's own bytes",
     "controller/cli/app.py": "the version",
+    "remote/broker.py": "its own log, a file",
     "controller/flows/verify_scan.py": "JSON, for the process that started it",
 }
 OURS_ON_THIS_MACHINE = ("hemma", "controller", "lanes", "manifests", "remote")

@@ -15,7 +15,7 @@ from controller.settings import Files, Resolved, explain, read_files
 from lanes import checkup
 from lanes.checkup import Known, Row
 from lanes.redaction import redact
-from manifests.commands import Command, command
+from manifests.commands import Command, Remedy, command
 from manifests.errors import HemmaError, NotARepository
 from manifests.settings import HostSettings
 
@@ -97,14 +97,14 @@ def _here(start: str, environ: Mapping[str, str], files: Files) -> Iterator[Row]
     yield from _tracker_key(environ)
 
 
-def _tried(part: str, name: str, command: str, look_at: Callable[[], list[Row]]) -> list[Row]:
+def _tried(part: str, name: str, remedy: Remedy, look_at: Callable[[], list[Row]]) -> list[Row]:
     """What `look_at` finds; a part that cannot be looked at is one row with the error's own words."""
     try:
         return look_at()
     except NotARepository as error:
         return [Row(part, name, "warn", error.message, error.remedy)]
     except HemmaError as error:
-        return [Row(part, name, "fail", error.message, error.remedy or command, _known(error.message, error.code))]
+        return [Row(part, name, "fail", error.message, error.remedy or remedy, _known(error.message, error.code))]
 
 
 def _hooks(start: str) -> Row:
@@ -140,7 +140,7 @@ def _sessions() -> Iterator[Row]:
     from controller.flows import colab_session
 
     for left in colab_session.left_behind():
-        yield Row("colab", "session", "warn", left["fact"], left["do"])
+        yield Row("colab", "session", "warn", left["fact"], colab_session.LOOK)
 
 
 def _drive(start: str, environ: Mapping[str, str], files: Files) -> Row:

@@ -261,7 +261,7 @@ def set_concept(memory: Memory, field: str, value: object, *, approved_by: str |
         if old not in ("", [], None) and old != value and approved_by is None:
             raise NeedsPerson(
                 f"the concept's {field} says {old!r}, and changes only with approval",
-                remedy=command("hemma memory concept --set {} ... --approve   (a person's decision)", field),
+                remedy=command("hemma memory concept --set {} ... --approve   (a decision of a person)", field),
             )
         after = {**before, field: value}
         try:

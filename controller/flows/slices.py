@@ -46,7 +46,7 @@ def issue_on_host(settings: dict[str, Any], request: Event, on_event: Callable[[
     if answer.exit_code in _NO_PROGRAM and not answer.last:
         raise HemmaError(
             f"{request['job']['python']} is not on the host, or cannot be run",
-            remedy=command("name one that has pydantic and pyyaml: `python:` in {}", request["manifest"]),
+            remedy=command("name one that has pydantic and pyyaml: python: in {}", request["manifest"]),
             code="slice-failed",
         )
     if answer.exit_code or not answer.last or answer.last["kind"] != "slice":

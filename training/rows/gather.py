@@ -82,7 +82,7 @@ def files_of(clone: Clone, manifest: SliceManifest) -> dict[str, bytes]:
         matched = [name for name in _matching(clone.root, pattern) if not any(part in f"{name}/" for part in _NEVER)]
         if not matched:
             raise SliceRefused(
-                f"files: nothing matches {pattern}", remedy=command("ls -la {}; or take it out of `files`", pattern)
+                f"files: nothing matches {pattern}", remedy=command("ls -la {}; or take it out of files", pattern)
             )
         for name in matched:
             real = os.path.realpath(os.path.join(clone.root, name))
