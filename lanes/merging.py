@@ -46,7 +46,10 @@ class Dirty:
 
 @dataclasses.dataclass(frozen=True)
 class CloneState:
-    """One clone against origin as it last saw it. `ahead` and `behind` count commits; paths are what these change."""
+    """One clone against origin as it last saw it. `ahead` and `behind` count commits; paths are what these change.
+
+    `dirty` names the first some thousand uncommitted files; `unlisted` counts the others.
+    """
 
     place: Place
     head: str | None
@@ -57,6 +60,7 @@ class CloneState:
     incoming: tuple[str, ...] = ()
     outgoing: tuple[str, ...] = ()
     dirty: tuple[Dirty, ...] = ()
+    unlisted: int = 0
     operation: str | None = None
     is_index_locked: bool = False
     holding: tuple[str, ...] = ()
@@ -287,11 +291,12 @@ def _notes(local: CloneState, host: CloneState) -> list[str]:
         left = _paths(entry for entry in clone.dirty if not entry.is_metadata_only)
         if left:
             found.append(
-                f"uncommitted on {'the host' if clone.place == 'host' else 'this machine'}, and left alone: {_some(left)}"
+                f"uncommitted on {'the host' if clone.place == 'host' else 'this machine'}, and left alone: "
+                f"{_some(left, unlisted=clone.unlisted)}"
             )
     return found
 
 
-def _some(names: Sequence[str], shown: int = 5) -> str:
-    rest = len(names) - shown
+def _some(names: Sequence[str], shown: int = 5, unlisted: int = 0) -> str:
+    rest = len(names) - shown + unlisted
     return ", ".join(names[:shown]) + (f" and {rest} more" if rest > 0 else "")

@@ -86,7 +86,7 @@ def _fit(value: Value) -> str:
         return value
     if isinstance(value, (str, os.PathLike)):
         return word(os.fspath(value))
-    return str(value) if isinstance(value, int | float) else " ".join(map(word, value))
+    return str(value) if isinstance(value, (int, float)) else " ".join(map(word, value))
 
 
 def _octal(character: str) -> str:

@@ -63,7 +63,7 @@ def _has(local: LocalRepository, commit: str) -> bool:
 
 def _run(host: HostRepository, argv: list[str], stdin: int | None, stdout: int | None, what: str) -> None:
     """Run a fixed command on the host with a file of ours as its input or output."""
-    from remote.stdio import write_to
+    from remote.stdio import demand_written, write_to
 
     said = bytearray()
     spec = host.host.spec
@@ -78,8 +78,10 @@ def _run(host: HostRepository, argv: list[str], stdin: int | None, stdout: int |
         "stdin": stdin is not None,
         "lane": "hemma",
     }
-    sink = write_to(stdout) if stdout is not None else said.extend
+    output = write_to(stdout) if stdout is not None else None
+    sink = output or said.extend
     end = Session(target_of(spec), request, (sink, said.extend), stdin=stdin).follow()
+    demand_written([output] if output else [], "df -h")
     if end.get("exit_code") != 0:
         lines = said.decode("utf-8", "replace").strip().splitlines()
         raise RepositoryError(f"{what}: {lines[-1] if lines else end.get('reason')}", remedy="hemma status")

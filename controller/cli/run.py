@@ -11,7 +11,17 @@ from controller.flows import run as flow
 from manifests.commands import command
 from manifests.errors import HemmaError, UsageError
 from manifests.visible import json_text, one_line
-from remote.stdio import say, stderr_notice, stdin_source, write_to
+from remote.stdio import (
+    abandon_stdout,
+    demand_written,
+    output_lost,
+    print_line,
+    reader_is_gone,
+    say,
+    stderr_notice,
+    stdin_source,
+    write_to,
+)
 
 TYPE_CHECKING = False  # typing itself is not imported: 3 ms of a path that takes 30
 if TYPE_CHECKING:
@@ -27,7 +37,10 @@ def main(arguments: list[str]) -> int:
         return _run(values, argv)
     except HemmaError as error:
         if "--json" in arguments:
-            _print_json(error.as_dict())
+            try:
+                _print_json(error.as_dict())
+            except HemmaError as lost:
+                flow.show_error(lost)
         flow.show_error(error)
         return error.exit_code
     except KeyboardInterrupt:
@@ -43,7 +56,13 @@ def main(arguments: list[str]) -> int:
 def _help() -> int:
     from controller.cli import run_help
 
-    return run_help.show()
+    try:
+        return run_help.show()
+    except OSError as fault:
+        abandon_stdout()
+        if reader_is_gone(fault):
+            return 1
+        raise output_lost("stdout", fault) from None
 
 
 def settings_for(host: str | None = None) -> dict[str, Any]:
@@ -64,11 +83,13 @@ def _run(values: run_options.Values, argv: list[str]) -> int:
             "there is no command to run" if shell is None else "give either a command or --shell, not both",
             remedy='hemma run -- <command> [args]   or   hemma run --shell "a | b"',
         )
-    if any("git" in word for word in (argv if shell is None else [str(shell)])):
+    if values.get("no_guard"):
+        _demand_person()
+    elif any("git" in word for word in (argv if shell is None else [str(shell)])):
         # Only now: what judges git commands costs time that no other command should pay.
-        from lanes import git_safety
+        from lanes import git_refusal
 
-        git_safety.demand_run(argv, _text(shell))
+        git_refusal.demand_run(argv, _text(shell))
     settings = settings_for(_text(values.get("host")))
     options = _options(values, settings)
     request = flow.request_of(settings, options, argv)
@@ -77,6 +98,18 @@ def _run(values: run_options.Values, argv: list[str]) -> int:
     if values.get("json"):
         return _run_for_json(settings, request)
     return _run_through(settings, request, is_quiet=bool(values.get("quiet")))
+
+
+def _demand_person() -> None:
+    """A guard that programs could put aside by a word would be none; a person at a terminal may, and it is recorded."""
+    if not (os.isatty(0) and os.isatty(2)):
+        from manifests.errors import NeedsPerson
+
+        raise NeedsPerson(
+            "--no-guard lets git rewrite, force and delete: a person at a terminal says that",
+            remedy="ask whoever owns this work, or go on without --no-guard",
+        )
+    stderr_notice("git is not guarded in this run; its record says so")
 
 
 def _options(values: run_options.Values, settings: dict[str, Any]) -> dict[str, Any]:
@@ -89,6 +122,7 @@ def _options(values: run_options.Values, settings: dict[str, Any]) -> dict[str, 
         "lease_s": run_options.seconds(lease, "--lease") if lease else settings["lease_s"],
         "login": values.get("login") or settings["login"],
         "stdin": not values.get("no_stdin"),
+        "git_guard": not values.get("no_guard"),
     }
     if lease == "none":
         options["lease_s"] = 1e9  # still followed, so not detached; ends only when told
@@ -121,10 +155,11 @@ def _environment(given: object) -> dict[str, str]:
 
 
 def _run_through(settings: dict[str, Any], request: dict[str, Any], *, is_quiet: bool) -> int:
+    outputs = (write_to(1), write_to(2))
     session = flow.session_for(
         settings,
         request,
-        (write_to(1), write_to(2)),
+        outputs,
         stdin=stdin_source() if request["stdin"] else None,
         notice=None if is_quiet else stderr_notice,
     )
@@ -137,6 +172,7 @@ def _run_through(settings: dict[str, Any], request: dict[str, Any], *, is_quiet:
         end = flow.follow(session)
     code = flow.exit_code_of(end, session.run_id)
     _say_end(end, request, is_quiet)
+    demand_written(outputs, command("what there was until then: hemma logs {}", session.run_id))
     return code
 
 
@@ -161,7 +197,7 @@ def _detach(settings: dict[str, Any], request: dict[str, Any], is_json: bool) ->
     if is_json:
         _print_json({"run_id": session.run_id, "state": "starting"})
     else:
-        print(one_line(session.run_id))
+        print_line(one_line(session.run_id))
     return 0
 
 
@@ -177,7 +213,7 @@ def _run_for_json(settings: dict[str, Any], request: dict[str, Any]) -> int:
 
 
 def _print_json(fields: dict[str, Any]) -> None:
-    print(json_text(fields), flush=True)
+    print_line(json_text(fields))
 
 
 def _text(value: object) -> str | None:

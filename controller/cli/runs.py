@@ -14,8 +14,9 @@ from controller.flows import runs as flow
 from controller.reports import console
 from controller.reports.console import Table
 from lanes.retention import MAX_BYTES
+from manifests.commands import command
 from manifests.errors import HemmaError, UsageError
-from remote.stdio import stderr_notice, stdin_source, write_to
+from remote.stdio import demand_written, stderr_notice, stdin_source, write_to
 
 _STATE_STYLES = {"running": "green", "starting": "green", "lost": "bold red"}
 
@@ -103,10 +104,10 @@ def logs(
     Example: hemma logs -f last
     """
     more = {} if tail is None else {"tail_bytes": tail}
-    reading = flow.session(
-        settings_for(host), run, (write_to(1), write_to(2)), notice=stderr_notice, follow=follow, hold=False, **more
-    )
+    outputs = (write_to(1), write_to(2))
+    reading = flow.session(settings_for(host), run, outputs, notice=stderr_notice, follow=follow, hold=False, **more)
     _follow_quietly(reading)
+    demand_written(outputs, "df -h")
 
 
 def _follow_quietly(reading: Any) -> None:
@@ -124,10 +125,10 @@ def attach(run: Run, *, host: OnHost = None) -> None:
 
     Example: hemma attach last
     """
-    attached = flow.session(
-        settings_for(host), run, (write_to(1), write_to(2)), stdin=stdin_source(), notice=stderr_notice, hold=True
-    )
+    outputs = (write_to(1), write_to(2))
+    attached = flow.session(settings_for(host), run, outputs, stdin=stdin_source(), notice=stderr_notice, hold=True)
     end = run_flow.follow(attached)
+    demand_written(outputs, command("what there was until then: hemma logs {}", attached.run_id))
     raise typer.Exit(run_flow.exit_code_of(end, attached.run_id))
 
 

@@ -45,7 +45,7 @@ def _login_name() -> str:
 
 
 def request_of(settings: dict[str, Any], options: dict[str, Any], argv: list[str]) -> dict[str, Any]:
-    """The request that goes to the agent. `options` has cwd, env, shell, timeout_s, lease_s (None = detached), login, pty, stdin."""
+    """The request that goes to the agent. `options` has cwd, env, shell, timeout_s, lease_s (None = detached), login, pty, stdin, git_guard."""
     host = settings["host"]
     env = {**settings["env"], **options.get("env", {})}
     return {
@@ -63,6 +63,7 @@ def request_of(settings: dict[str, Any], options: dict[str, Any], argv: list[str
         "login": bool(options.get("login")),
         "pty": options.get("pty"),
         "stdin": bool(options.get("stdin")),
+        "git_guard": options.get("git_guard") is not False,
         "lane": "hemma",
         "who": who(),
         "host_name": host.get("name"),

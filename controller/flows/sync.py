@@ -209,15 +209,15 @@ def _merge(course: _Course, step: Step) -> None:
     if not results[-1]["code"]:
         return
     if in_the_way := results[-1].get("in_the_way"):
-        raise _in_the_way(step.place, in_the_way)
+        raise _in_the_way(step.place, in_the_way, results[-1].get("in_the_way_count", len(in_the_way)))
     facts = repository.state()
     if not facts["conflicted"] and facts["operation"] != "merge":
         checked(results, f"{step.place}: {step.action}")
     raise _conflict(step.place, facts["conflicted"], results[-1])
 
 
-def _in_the_way(place: str, paths: list[str]) -> NeedsPerson:
-    names = ", ".join(paths[:8]) + (f" and {len(paths) - 8} more" if len(paths) > 8 else "")
+def _in_the_way(place: str, paths: list[str], count: int) -> NeedsPerson:
+    names = ", ".join(paths[:8]) + (f" and {count - 8} more" if count > 8 else "")
     move = "hemma run -- mv" if place == "host" else "mv"
     return NeedsPerson(
         f"{place}: files that git does not track there would be overwritten: {names}; nothing was merged",

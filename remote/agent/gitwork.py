@@ -229,13 +229,22 @@ def _against_origin(repository: Repository, branch: str) -> dict[str, object]:
     theirs = repository.start("rev-list", "--max-count=%d" % _LISTED, "HEAD.." + remote)
     incoming = repository.start("diff", "--name-only", "--no-renames", "-z", "HEAD..." + remote)
     outgoing = repository.start("diff", "--name-only", "--no-renames", "-z", remote + "...HEAD")
+    unpushed, unpulled = (_output(mine) or "").split(), (_output(theirs) or "").split()
     return {
         "origin_head": head,
-        "unpushed": (_output(mine) or "").split(),
-        "unpulled": (_output(theirs) or "").split(),
+        "unpushed": unpushed,
+        "unpushed_count": _count(repository, unpushed, remote + "..HEAD"),
+        "unpulled": unpulled,
+        "unpulled_count": _count(repository, unpulled, "HEAD.." + remote),
         "incoming": [path for path in (_output(incoming) or "").split("\0") if path],
         "outgoing": [path for path in (_output(outgoing) or "").split("\0") if path],
     }
+
+
+def _count(repository: Repository, listed: list[str], commits: str) -> int:
+    """How many these are in all, where no more than _LISTED were named."""
+    told = repository.text("rev-list", "--count", commits) if len(listed) >= _LISTED else None
+    return int(told) if told else len(listed)
 
 
 def _counts(repository: Repository, commit: str) -> list[int] | None:
@@ -319,27 +328,7 @@ def _in_the_way(root: str, commit: str) -> list[str]:
     coming = repository.start("diff", "--name-only", "--no-renames", "--diff-filter=d", "-z", "HEAD..." + commit)
     tracked = set((repository.text("ls-files", "-z") or "").split("\0"))
     paths = [path for path in (_output(coming) or "").split("\0") if path and path not in tracked]
-    return sorted({found for path in paths for found in _untracked_at(root, path, tracked)})
-
-
-def _untracked_at(root: str, path: str, tracked: set[str]) -> Iterator[str]:
-    """What would have to go for `path` to be a file: itself, a file where it needs a folder, or what such a folder holds."""
-    parts = path.split("/")
-    for count in range(1, len(parts)):
-        above = "/".join(parts[:count])
-        place = os.path.join(root, above)
-        if os.path.islink(place) or os.path.isfile(place):
-            if above not in tracked:
-                yield above
-            return
-    place = os.path.join(root, path)
-    if not os.path.isdir(place) or os.path.islink(place):
-        if os.path.lexists(place):
-            yield path
-        return
-    for folder, _, names in os.walk(place):
-        inside = [os.path.relpath(os.path.join(folder, name), root) for name in names]
-        yield from (name for name in inside if name not in tracked)
+    return sorted({found for path in paths for found in gitfacts.untracked_at(root, path, tracked)})
 
 
 def _run(root: str, step: dict[str, object]) -> dict[str, object]:
@@ -348,7 +337,8 @@ def _run(root: str, step: dict[str, object]) -> dict[str, object]:
     in_the_way = _in_the_way(root, taking) if taking else []
     if in_the_way:
         said = "error: files that git does not track would be overwritten"
-        return {"argv": words, "code": 1, "stdout": "", "stderr": said, "in_the_way": in_the_way[:_LISTED]}
+        refused: dict[str, object] = {"argv": words, "code": 1, "stdout": "", "stderr": said}
+        return dict(refused, in_the_way=in_the_way[:_LISTED], in_the_way_count=len(in_the_way))
     argv = [os.fsencode(word) for word in words]
     extra = {str(name): str(value) for name, value in _items(step.get("env"))}
     if {"fetch", "push", "ls-remote"} & set(words):

@@ -98,6 +98,13 @@ def test_a_long_list_of_files_is_cut() -> None:
     assert len(found.paths["local-edits-host-files"]) == 9
 
 
+def test_files_that_are_not_listed_are_counted_all_the_same() -> None:
+    dirty = [{"path": f"f{number}", "kind": "untracked"} for number in range(10, 20)]
+    plan = planned({"host": {"ahead": 1, "outgoing": ["src/a.py"], "dirty": dirty, "unlisted": 48_000}})
+    assert isinstance(plan, SyncPlan)
+    assert plan.notes == ("uncommitted on the host, and left alone: f10, f11, f12, f13, f14 and 48005 more",)
+
+
 def test_a_plan_says_what_stays_as_it_is() -> None:
     plan = planned({"host": {"ahead": 1, "outgoing": ["src/a.py"], "dirty": [{"path": "src/b.py", "kind": "changed"}]}})
     assert isinstance(plan, SyncPlan)
