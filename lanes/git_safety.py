@@ -12,6 +12,7 @@ origin's to move), `--abort` of an unfinished operation, plain `git gc` (its two
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from manifests import commands
