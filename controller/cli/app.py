@@ -17,6 +17,7 @@ from controller.cli.output import WatchedStdout
 from controller.reports import console, surprise
 from manifests import visible
 from manifests.errors import HemmaError, UsageError
+from manifests.places import demand_own_roots
 from remote.stdio import abandon_stdout, output_lost, reader_is_gone, say
 
 EXIT_INTERRUPTED = 130
@@ -139,6 +140,8 @@ def _remembered(words: list[str], *, debug: bool) -> int:
     """Run a verb; what it changed is noted in the project's memory, where there is one (S2-R11, S2-R16)."""
     code = 1
     try:
+        if words and not words[0].startswith("-"):
+            demand_own_roots()
         code = _code(typer.main.get_command(application(words))(args=words, prog_name="hemma", standalone_mode=False))
     except TyperException as refused:
         code = _misused(refused)

@@ -8,7 +8,7 @@ import os
 import signal
 from typing import Callable
 
-from . import files, frames, gitwork, identity, probe, run_files, store, values
+from . import files, follow, frames, gitnet, gitwork, identity, listing, probe, run_files, store, values
 
 
 def answer(request: dict[str, object]) -> dict[str, object]:
@@ -36,13 +36,6 @@ def _probe(request: dict[str, object]) -> dict[str, object]:
     return probe.probe(str(root) if root else None, folder, float(now) if isinstance(now, (int, float)) else 0.0)
 
 
-def _list(request: dict[str, object]) -> dict[str, object]:
-    runs, interval_s = _runs(request), request.get("not_sooner_than_s")
-    if isinstance(interval_s, (int, float)) and not store.is_due(runs, float(interval_s)):
-        return {"runs": []}
-    return {"runs": store.list_facts(runs)}
-
-
 def _show(request: dict[str, object]) -> dict[str, object]:
     return store.facts(store.find(_runs(request), str(request["run"])))
 
@@ -65,12 +58,13 @@ def _kill(request: dict[str, object]) -> dict[str, object]:
 
 VERBS: dict[str, Callable[[dict[str, object]], dict[str, object]]] = {
     "probe": _probe,
-    "list": _list,
+    "list": listing.page,
     "show": _show,
     "remove": _remove,
     "kill": _kill,
     "git-state": gitwork.state,
     "git-steps": gitwork.steps,
+    "git-follow": follow.follow,
     "file-read": files.read,
     "file-write": files.write,
     "run-files": run_files.read,
@@ -79,8 +73,40 @@ VERBS: dict[str, Callable[[dict[str, object]], dict[str, object]]] = {
 }
 
 
+# Begins a line of progress; a reply is a JSON object.
+PROGRESS = b"+"
+
+
+def _teller(writer: int) -> Callable[[str], bool]:
+    """Writes a line of progress into the reply's pipe; false when the agent has closed it, for then nobody waits."""
+
+    def tell(text: str) -> bool:
+        try:
+            os.write(writer, PROGRESS + text.encode("utf-8", "replace")[:200].replace(b"\n", b" ") + b"\n")
+        except OSError:
+            return False
+        return True
+
+    return tell
+
+
+def _encoded(request: dict[str, object]) -> bytes:
+    """The reply as JSON. A surprise, or more than a reply may be, is a refusal as well: never silence."""
+    try:
+        payload = frames.json_of(answer(request))
+    except Exception as error:  # this process was made for the one question
+        return frames.json_of(store.Refused("agent-failed", "the agent failed: %r" % error, exit_code=70).fields)
+    if len(payload) > frames.MAX_ANSWER:
+        message = "the answer is %d MiB, more than one may be" % (len(payload) >> 20)
+        return frames.json_of(store.Refused("answer-too-large", message, "ask for less").fields)
+    return payload
+
+
 def start(request: dict[str, object]) -> int:
-    """Answer in a child process; returns the pipe that will hold the reply's JSON and then end."""
+    """Answer in a child process; returns the pipe that will hold the reply's JSON and then end.
+
+    Before the reply there may be lines that begin with PROGRESS: what a slow job has to say meanwhile.
+    """
     reader, writer = os.pipe()
     if os.fork() == 0:
         try:
@@ -88,7 +114,8 @@ def start(request: dict[str, object]) -> int:
             null = os.open(os.devnull, os.O_RDWR)
             os.dup2(null, 0)
             os.dup2(null, 1)
-            payload = frames.json_frame(frames.REPLY, 0, answer(request))[frames.HEADER.size :]
+            gitnet.listener = _teller(writer)
+            payload = _encoded(request)
             with os.fdopen(writer, "wb") as file:
                 file.write(payload)
         finally:
