@@ -8,6 +8,7 @@ from __future__ import annotations
 OF_THE_AGENT = frozenset(
     {
         "--parents makes it",
+        "ask for less",
         "free some space or inodes there, e.g. `hemma prune`",
         "free some space or inodes there, e.g. `hemma prune`, or point host.state_dir at another disk",
         "give a path relative to the root",
