@@ -17,6 +17,7 @@ from controller.cli.run import settings_for
 from controller.flows import status
 from controller.reports import console
 from controller.reports.console import Table
+from controller.reports.progress import Progress
 from controller.snapshot import find_project
 from lanes.merging import ACCEPTABLE, Escalation, Step, SyncPlan
 from lanes.origin_moves import GONE, REWRITTEN
@@ -43,32 +44,15 @@ def register(app: typer.Typer) -> None:
     app.command("sync")(sync)
 
 
-class _Progress:
-    """What git tells of its way with origin, on one line of a terminal; nowhere when `is_quiet`."""
-
-    def __init__(self, *, is_quiet: bool) -> None:
-        self._is_quiet = is_quiet
-        self._is_open = False
-
-    def show(self, text: str) -> None:
-        """Show this in place of what was shown before."""
-        if not self._is_quiet:
-            self._is_open = True
-            console.show_progress(text)
-
-    def clear(self) -> None:
-        """Take the line away, before anything else is printed."""
-        if self._is_open:
-            self._is_open = False
-            console.show_progress("")
-
-
-def _clones(host: str | None, progress: _Progress) -> tuple[LocalRepository, HostRepository, dict[str, Any]]:
+def _clones(host: str | None, progress: Progress) -> tuple[LocalRepository, HostRepository, dict[str, Any]]:
     """Both clones, and what the repository says of notebooks' metadata. Raises NotARepository.
 
     What git tells of its way with origin goes to `progress`.
     """
-    signal.signal(signal.SIGTERM, _terminated)
+    for name in ("SIGTERM", "SIGHUP"):  # the terminal was closed: git's own session would outlive it
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _terminated)
     settings = settings_for(host)
     top = gitfacts.toplevel(os.getcwd())
     if top is None:
@@ -80,10 +64,10 @@ def _clones(host: str | None, progress: _Progress) -> tuple[LocalRepository, Hos
     return local, remote, settings["notebooks"]
 
 
-def _terminated(*_: object) -> NoReturn:
+def _terminated(number: int, _: object) -> NoReturn:
     """Leave as one who was told to go does, and let nothing go on that talks to origin for us."""
     gitnet.end_all()
-    raise SystemExit(128 + signal.SIGTERM)
+    raise SystemExit(128 + number)
 
 
 def show_status(
@@ -96,7 +80,7 @@ def show_status(
 
     Read in one round trip to the host. Example: hemma status --fetch
     """
-    progress = _Progress(is_quiet=as_json)
+    progress = Progress(is_quiet=as_json)
     local, remote, meant = _clones(host, progress)
     try:
         picture = status.read(local, remote, fetch=fetch, meant=meant)
@@ -214,7 +198,7 @@ def sync(
     from controller.flows import sync as flow
 
     where = lane.ground(os.getcwd(), os.environ)
-    progress = _Progress(is_quiet=as_json)
+    progress = Progress(is_quiet=as_json)
     local, remote, meant = _clones(host, progress)
     choice, steps, backups = Choice(tuple(accept or ()), restores=restore), list[Step](), list[str]()
 

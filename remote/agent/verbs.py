@@ -102,6 +102,20 @@ def _encoded(request: dict[str, object]) -> bytes:
     return payload
 
 
+def _close_all_but(kept: int) -> None:
+    """Let go of what the agent has open: a pipe whose reader we hold as well would never tell that nobody waits."""
+    try:
+        names = os.listdir("/dev/fd")
+    except OSError:
+        names = [str(number) for number in range(256)]
+    for number in map(int, names):
+        if number > 2 and number != kept:
+            try:
+                os.close(number)
+            except OSError:
+                pass
+
+
 def start(request: dict[str, object]) -> int:
     """Answer in a child process; returns the pipe that will hold the reply's JSON and then end.
 
@@ -114,6 +128,7 @@ def start(request: dict[str, object]) -> int:
             null = os.open(os.devnull, os.O_RDWR)
             os.dup2(null, 0)
             os.dup2(null, 1)
+            _close_all_but(writer)
             gitnet.listener = _teller(writer)
             payload = _encoded(request)
             with os.fdopen(writer, "wb") as file:
