@@ -120,7 +120,7 @@ def _layers(files: Files, name: str, named_by: str) -> list[tuple[str, dict[str,
     fields = HostSettings.model_fields
     defaults = {f"host.{key}": field.default for key, field in fields.items() if key not in ("name", "ssh")}
     defaults |= {"project_root": None, "lease_s": Settings.model_fields["lease_s"].default, "login": False}
-    defaults |= {"lanes": {}, "notebooks": {}}
+    defaults |= {"lanes": {}, "notebooks": {}, "backup": {}}
     chosen: dict[str, Any] = {"host.name": name, "host.ssh": name}
     if sources.pyproject_path:
         chosen["project_root"] = os.path.dirname(sources.pyproject_path)
@@ -136,6 +136,9 @@ def _layers(files: Files, name: str, named_by: str) -> list[tuple[str, dict[str,
         ours["lanes"] = project.lanes
     if project.notebooks.model_fields_set:
         ours["notebooks"] = project.notebooks.as_dict()
+    names = {"snapshot": "when", "precious": "precious", "backup_days": "keep_days", "backup_gb": "keep_gb"}
+    if backup := {names[key]: value for key, value in _set_values(project, tuple(names)).items() if value != ()}:
+        ours["backup"] = backup
     found = [
         (DEFAULT, defaults),
         (named_by, chosen),

@@ -86,6 +86,7 @@ def show_status(
         picture = status.read(local, remote, fetch=fetch, meant=meant)
     finally:
         progress.clear()
+    picture["backups_kept"] = {name: settings_for(host)["backup"][name] for name in ("keep_days", "keep_gb")}
     has_drive = _names_drive()
     if as_json:
         console.show_json({**picture, "drive": _drive()} if has_drive else picture)
@@ -164,6 +165,12 @@ def _show_details(picture: dict[str, Any]) -> None:
             out.print(console.plain(f"  {place}  {entry['kind']}  {entry['path']}{drift}"))
     for run in picture["host"]["holding"]:
         out.print(console.plain(f"  live  {run['run_id']}  {run['command']}"))
+    kept = picture["backups_kept"]
+    for place in ("local", "host"):
+        if (known := picture[place]["backups"]) and known["count"]:
+            size = f"{known['copied_bytes'] / 1e6:.1f} MB"
+            bounds = f"kept {kept['keep_days']:g} days or {kept['keep_gb']:g} GB"
+            out.print(console.plain(f"  {place}  {known['count']} backups, {size} copied; {bounds}"), style="dim")
 
 
 def sync(
@@ -312,4 +319,4 @@ def _report(plan: SyncPlan, backups: list[str], *, as_json: bool) -> None:
         out, "ok", "local, host and origin agree" if not plan.steps else f"in step after {len(plan.steps)} steps"
     )
     if backups:
-        out.print(console.plain(f"backup: {backups[0].rsplit('/', 1)[0]}"), style="dim")
+        out.print(console.plain(f"backup: {backups[0]}"), style="dim")

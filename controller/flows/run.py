@@ -67,6 +67,7 @@ def request_of(settings: dict[str, Any], options: dict[str, Any], argv: list[str
         "lane": "hemma",
         "who": who(),
         "host_name": host.get("name"),
+        "backup": settings.get("backup"),
     }
 
 

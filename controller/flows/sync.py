@@ -1,6 +1,6 @@
 """`hemma sync`: ask lanes for a plan, do its steps here and on the host, stop at the first that cannot be done.
 
-Every ref and every uncommitted change that a step could move is first kept under refs/hemma/backup/<time>/. The host's part
+The whole state of a clone that a step could move is first kept under refs/hemma/backup/, for `hemma undo`. The host's part
 of a plan is done in as few round trips as its order allows; a sync with nothing to do takes one.
 """
 
@@ -24,11 +24,11 @@ from manifests.commands import Command, command
 from manifests.errors import MergeConflict, NeedsPerson, RepositoryError
 from remote import relay_objects
 from remote.agent import origin
+from remote.refusals import HostRefused
 from remote.repository import HostRepository, LocalRepository, Repository, checked
 
 Facts = dict[str, Any]
 Say = Callable[[str], None]
-BACKUPS = "refs/hemma/backup"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +103,10 @@ def _look_for_host(seen: Clones) -> Clones:
 def _relayed(seen: Clones) -> None:
     """Bring what this clone knows of origin's branch to the host, as what the host knows of it."""
     ours, theirs = seen.local_facts, seen.host_facts
+    if theirs["origin_head"] and theirs["branch"]:
+        # The host never asks origin itself, so what origin had is written down before something else is.
+        ref = f"{origin.SEEN}/{theirs['remote']}/{theirs['branch']}"
+        relay_objects.keep(seen.host, ref, theirs["origin_head"])
     relay_objects.to_host(seen.local, seen.host, ours["tracking"], theirs["tracking"], theirs["origin_head"])
 
 
@@ -184,26 +188,19 @@ def carry_out(seen: Clones, steps: SyncPlan, say: Say) -> list[str]:
 
 
 def _keep(course: _Course, place: str) -> list[str]:
-    """Keep HEAD and all uncommitted changes of tracked files under the backup refs; returns the refs made."""
+    """Keep the clone's whole state for `hemma undo`; returns the backup's name. Raises RepositoryError, NeedsPerson."""
     repository, facts = course.at(place), course.facts(place)
-    looks = [
-        {"argv": ["rev-parse", "--verify", "HEAD"]},
-        {"argv": ["symbolic-ref", "--quiet", "HEAD"]},
-        {"argv": ["stash", "create", "hemma backup"], "may_fail": True},
-    ]
-    made = repository.steps(looks)
-    # 1 and nothing to say only means that files were touched and not changed: there is nothing to keep.
-    is_told = any(not line.startswith("warning: ") for line in made[-1]["stderr"].splitlines())
-    if len(made) < len(looks) or made[-1]["code"] not in {0, 1} or is_told:
-        checked(made, f"{place}: keep a backup")
-    head, branch, worktree = (result["stdout"].strip() for result in made)
+    try:
+        kept = repository.backup("before sync")
+    except HostRefused as refused:
+        raise RepositoryError(
+            f"{place}: keep a backup: {refused}", remedy=refused.remedy or "hemma status"
+        ) from refused
+    looks = [{"argv": ["rev-parse", "--verify", "HEAD"]}, {"argv": ["symbolic-ref", "--quiet", "HEAD"]}]
+    head, branch = (result["stdout"].strip() for result in checked(repository.steps(looks), f"{place}: look again"))
     if (head, branch) != (facts["head"], f"refs/heads/{course.branch}"):
         raise NeedsPerson(f"{place}: somebody commits or switches branches there right now", remedy="hemma sync")
-    commits = {"HEAD": head, "worktree": worktree}
-    refs = {f"{BACKUPS}/{course.stamp}/{name}": commit for name, commit in commits.items() if commit}
-    steps = [{"argv": ["update-ref", ref, commit, "0" * len(commit)]} for ref, commit in refs.items()]
-    checked(repository.steps(steps), f"{place}: keep a backup")
-    return list(refs)
+    return [str(kept["ref"])]
 
 
 def _fetch(course: _Course, step: Step) -> None:
@@ -271,6 +268,7 @@ def _conflict(place: str, paths: list[str], result: Facts) -> MergeConflict:
 def _follow(course: _Course, step: Step) -> None:
     """Go along with an origin that was moved back or rewritten; the backup is part of it."""
     repository, facts = course.at(step.place), course.facts(step.place)
+    course.backups += _keep(course, step.place)
     course.backups += sync_follow.follow(repository, step.place, facts, course.stamp)
 
 
