@@ -9,6 +9,11 @@ OF_THE_AGENT = frozenset(
     {
         "--parents makes it",
         "ask for less",
+        "cd into one",
+        "give more of it; see: hemma undo --list",
+        "hemma undo --list",
+        "hemma undo --list PATH",
+        "hemma undo again when it is done",
         "free some space or inodes there, e.g. `hemma prune`",
         "free some space or inodes there, e.g. `hemma prune`, or point host.state_dir at another disk",
         "give a path relative to the root",
