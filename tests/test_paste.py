@@ -141,7 +141,8 @@ def remedies_of_the_agent() -> set[str]:
             found |= {node.value for node in given if isinstance(node, ast.Constant) and isinstance(node.value, str)}
         for node in ast.walk(tree):
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "remedy":
-                found |= {node.value.value} if isinstance(node.value, ast.Constant) else set()
+                if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+                    found.add(node.value.value)
     return found - {""}
 
 
