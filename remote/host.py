@@ -104,7 +104,7 @@ def _collected(sock: socket.socket, timeout_s: float, hear: Callable[[str], None
             raise no_answer(bad) from None
         for kind, _, payload in found:
             if kind == frames.LINK_LOST:
-                raise from_dict(fields_of(payload, shapes.LINK_LOST, "the broker's word"))
+                raise from_dict(fields_of(payload, shapes.LINK_LOST, "the broker's word"), is_ours=True)
             if kind == frames.NOTICE:
                 said = fields_of(payload, shapes.PROGRESS, "a word of progress")["text"]
                 if hear is not None and said:
