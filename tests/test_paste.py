@@ -140,9 +140,9 @@ def remedies_of_the_agent() -> set[str]:
             given = [*call.args[2:3], *(word.value for word in call.keywords if word.arg == "remedy")]
             found |= {node.value for node in given if isinstance(node, ast.Constant) and isinstance(node.value, str)}
         for node in ast.walk(tree):
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "remedy":
-                if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-                    found.add(node.value.value)
+            is_remedy = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "remedy"
+            if is_remedy and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+                found.add(node.value.value)
     return found - {""}
 
 
