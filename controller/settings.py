@@ -83,7 +83,8 @@ def explain(files: Files) -> Resolved:
     for origin, values in _layers(files, name, named_by):
         merged |= values
         origins |= dict.fromkeys(values, origin)
-    settings = validated(Settings, _nested(merged), "the settings together")
+    root_is_own = origins["host.root"] not in (DEFAULT, files.sources.config_path)
+    settings = validated(Settings, {**_nested(merged), "root_is_own": root_is_own}, "the settings together")
     known = [(files.sources.config_path, files.user), (f"{files.sources.pyproject_path} [tool.hemma]", files.project)]
     return Resolved(settings, origins, [f"{source}: {key}" for source, model in known for key in unknown_keys(model)])
 

@@ -5,7 +5,9 @@
     |- RootMissing 66                the repository root is not on the host
     |- NotARepository 67             the root is no git work tree
     |- WrongDirectory 68             the working directory is not the root of its repository
+    |- AnotherRepository 69          the root is a clone of another repository than this folder's
     |- NeedsPerson 75                a person has to decide
+    |  `- NotTrusted 75              a repository's settings that nobody has allowed yet
     |- RepositoryError 1             git could not do what was asked
     |  `- MergeConflict 75           both sides changed the same lines
     |- TimedOut 124                  the command ran past its time
@@ -71,11 +73,24 @@ class WrongDirectory(HemmaError):
     code = "wrong-directory"
 
 
+class AnotherRepository(HemmaError):
+    """The root on the host is not proven to be a clone of the repository that this folder belongs to; nothing was touched."""
+
+    exit_code = 69
+    code = "another-repository"
+
+
 class NeedsPerson(HemmaError):
     """Going on would need a decision that Hemma does not take alone."""
 
     exit_code = 75
     code = "needs-person"
+
+
+class NotTrusted(NeedsPerson):
+    """A repository's settings say where commands run and with what, and no person has allowed them: `hemma trust`."""
+
+    code = "not-trusted"
 
 
 class RepositoryError(HemmaError):

@@ -7,14 +7,17 @@ import os
 import time
 
 from manifests.errors import ConnectionLost, from_dict
-from remote import broker_client
+from remote import broker_client, clone_witness
 from remote.agent import frames
-from remote.session import refusal_of
+from remote.session import HostRefused, refusal_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
     from typing import Any
+
+# What reads or changes the clone at the root: the agent compares it with this folder's before it does anything.
+CLONE_VERBS = ("git-state", "git-steps", "file-read", "file-write")
 
 
 class Host:
@@ -24,9 +27,20 @@ class Host:
         self.spec = spec
 
     def request(self, verb: str, *, timeout_s: float = 60.0, **fields: Any) -> dict[str, Any]:
-        """One frame there, one reply back. Raises the HemmaError that the link or the host gave."""
+        """One frame there, one reply back. Raises the HemmaError that the link or the host gave.
+
+        AnotherRepository when the verb is about the clone and that is not one of this folder's repository.
+        """
         request = {"state_dir": self.spec.get("state_dir"), "root": self.spec.get("root"), **fields, "verb": verb}
-        return ask(target_of(self.spec), request, timeout_s)
+        if verb not in CLONE_VERBS:
+            return ask(target_of(self.spec), request, timeout_s)
+        request["clone"] = clone_witness.of(self.spec)
+        try:
+            reply = ask(target_of(self.spec), request, timeout_s)
+        except HostRefused as refused:
+            raise clone_witness.judged(refused) from None
+        clone_witness.say(self.spec, request["clone"], reply)
+        return reply
 
 
 def target_of(spec: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from lanes import checkup
 from lanes.checkup import Known, Row
 from lanes.redaction import redact
 from manifests.errors import HemmaError, NotARepository
-from manifests.settings import HostSettings
 
 LOOKED_AT_RUNS = 50
 MOST_KNOWN = 3
@@ -184,16 +183,17 @@ def _there(start: str, resolved: Resolved) -> Iterator[Row]:
         yield Row("runs", "failures", "not checked", fact)
         return
     if host.root is not None:
-        yield from _tried("clones", "in step", "hemma status", lambda: _clones(start, host))
+        yield from _tried("clones", "in step", "hemma status", lambda: _clones(start, resolved))
     yield from _tried("runs", "failures", "hemma ps --all", lambda: list(_runs(resolved)))
 
 
-def _clones(start: str, host: HostSettings) -> list[Row]:
+def _clones(start: str, resolved: Resolved) -> list[Row]:
     from controller.flows import status, work_tree
     from remote.repository import HostRepository, LocalRepository
 
     local = LocalRepository(work_tree.top(start))
-    return checkup.of_clones(status.read(local, HostRepository(host.as_dict()), fetch=False))
+    spec = {**resolved.settings.host.as_dict(), "root_is_own": resolved.settings.root_is_own}
+    return checkup.of_clones(status.read(local, HostRepository(spec), fetch=False))
 
 
 def _runs(resolved: Resolved) -> Iterator[Row]:

@@ -14,6 +14,7 @@ import time
 from typing import Generator, Iterator
 
 from . import gitfacts, launch, store
+from .git_environment import environment
 
 # What git prints of a conflict or a refusal, not of a clone: of more than this the end is kept, unless a step asks for more.
 _KEPT_BYTES = 1 << 20
@@ -22,16 +23,6 @@ _FETCH_TIMEOUT_S = 60.0
 _OVERTAKEN_S = 0.1
 _LISTED = 2000
 _NOTEBOOK_BYTES = 8 << 20
-# Of the user's GIT_* these hold: how to reach origin, who commits, which settings. The rest names a repository.
-_KEPT = (
-    "GIT_SSH",
-    "GIT_ASKPASS",
-    "GIT_SSL_",
-    "GIT_AUTHOR_",
-    "GIT_COMMITTER_",
-    "GIT_CONFIG_GLOBAL",
-    "GIT_CONFIG_NOSYSTEM",
-)
 _OPERATIONS = (
     ("rebase-merge", "rebase"),
     ("rebase-apply/applying", "am"),
@@ -41,19 +32,6 @@ _OPERATIONS = (
     ("REVERT_HEAD", "revert"),
     ("BISECT_LOG", "bisect"),
 )
-
-
-def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
-    """The environment of every git command here: no prompt, no editor, C locale, no lock for a mere look."""
-    kept = {n: value for n, value in os.environ.items() if not n.startswith("GIT_") or n.startswith(_KEPT)}
-    fixed = {
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_EDITOR": "true",
-        "GIT_MERGE_AUTOEDIT": "no",
-        "GIT_OPTIONAL_LOCKS": "0",
-        "LC_ALL": "C",
-    }
-    return {**kept, **fixed, **(extra or {})}
 
 
 def _without_questions(root: str) -> dict[str, str]:

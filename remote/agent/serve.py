@@ -5,6 +5,7 @@ It owns nothing: commands belong to their supervisors, output to the spools. Whe
 
 from __future__ import annotations
 
+import json
 import os
 import selectors
 import signal
@@ -31,6 +32,9 @@ class Agent:
         self.selector = selectors.DefaultSelector()
         self.relays: dict[int, relay.Relay] = {}
         self.replies: dict[int, tuple[int, bytearray]] = {}
+        # Runs whose clone is being looked at: the request, and the frames that came for it meanwhile.
+        self.waiting: dict[int, tuple[dict[str, object], list[tuple[int, bytes]]]] = {}
+        self.looks: set[int] = set()
         self.outbox: list[memoryview] = []
         self.queued = 0
         self.is_writing = False
@@ -66,6 +70,8 @@ class Agent:
             self._open(channel, frames.fields_of(payload))
         elif kind == frames.CLOSE:
             self._close(channel)
+        elif channel in self.waiting:
+            self.waiting[channel][1].append((kind, payload))
         elif channel in self.relays:
             view = self.relays[channel]
             if kind == frames.ACK:
@@ -141,10 +147,16 @@ class Agent:
         except OSError as error:
             self.send(frames.json_frame(frames.REPLY, channel, store.refusal(error, str(error.filename)).fields))
 
-    def _run(self, channel: int, request: dict[str, object]) -> None:
+    def _run(self, channel: int, asked: dict[str, object]) -> None:
+        request = launch.settled(asked)
+        if request is None:
+            self.waiting[channel] = (asked, [])
+            self.looks.add(self._ask(channel, dict(asked, verb="clone-related")))
+            return
         folder, supervisor, facts = launch.start(request, self.environment)
         view = self._view(channel, folder, request, supervisor)
         reply = {"run_id": os.path.basename(folder), "attached": supervisor is None, "cwd": facts["cwd"]}
+        reply.update(launch.unusual(facts))
         self.send(frames.json_frame(frames.REPLY, channel, reply))
         if request.get("lease_s") is None and not request.get("follow"):
             self._close(channel)
@@ -204,7 +216,17 @@ class Agent:
             if key.fileobj is sock:
                 self.selector.unregister(sock)
 
+    def _go_on(self, channel: int, reply: bytes) -> None:
+        """The clone of a run was looked at: start the run, or refuse it, with the frames that came meanwhile."""
+        request, frames_of_run = self.waiting.pop(channel, (None, []))
+        if request is None:
+            return  # its client left
+        self._open(channel, dict(request, related=json.loads(reply or b"{}")))
+        for kind, payload in frames_of_run:
+            self._on_frame(kind, channel, payload)
+
     def _close(self, channel: int) -> None:
+        self.waiting.pop(channel, None)
         view = self.relays.pop(channel, None)
         if view is not None:
             if view.supervisor is not None:
@@ -213,11 +235,12 @@ class Agent:
 
     # -- questions -----------------------------------------------------------------------------------------------
 
-    def _ask(self, channel: int, request: dict[str, object]) -> None:
+    def _ask(self, channel: int, request: dict[str, object]) -> int:
         reader = verbs.start(request)
         os.set_blocking(reader, False)
         self.replies[reader] = (channel, bytearray())
         self.selector.register(reader, selectors.EVENT_READ, lambda: self._on_reply(reader))
+        return reader
 
     def _on_reply(self, reader: int) -> None:
         channel, collected = self.replies[reader]
@@ -231,6 +254,10 @@ class Agent:
         self.selector.unregister(reader)
         os.close(reader)
         del self.replies[reader]
+        if reader in self.looks:
+            self.looks.discard(reader)
+            self._go_on(channel, bytes(collected))
+            return
         for start in range(0, max(1, len(collected)), frames.CHUNK):
             piece = bytes(collected[start : start + frames.CHUNK])
             is_last = start + frames.CHUNK >= len(collected)

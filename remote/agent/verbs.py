@@ -8,7 +8,7 @@ import os
 import signal
 from typing import Callable
 
-from . import files, frames, gitwork, identity, probe, run_files, store, values
+from . import files, frames, gitwork, identity, launch, probe, run_files, store, values
 
 
 def answer(request: dict[str, object]) -> dict[str, object]:
@@ -17,11 +17,30 @@ def answer(request: dict[str, object]) -> dict[str, object]:
     if verb is None:
         return store.Refused("usage", "the agent does not know %r" % request.get("verb"), exit_code=2).fields
     try:
-        return verb(request)
+        told = _demand_clone(request) if verb in CLONE_VERBS else {}
+        return dict(verb(request), **told)
     except store.Refused as refused:
         return refused.fields
     except OSError as error:
         return store.refusal(error, str(error.filename)).fields
+
+
+def _demand_clone(request: dict[str, object]) -> dict[str, object]:
+    """Before a clone is touched: is it the one that the request is about? What is to be said of it, besides yes.
+
+    A request that names no clone at all is refused, so that no caller can forget to; whoever means that says None.
+    """
+    if "clone" not in request:
+        raise store.Refused("usage", "%r does not say which clone it is about" % request.get("verb"), exit_code=2)
+    root = request.get("root")
+    facts = launch.demand_clone(request, launch.guard_facts(str(root) if root else None, None))
+    return launch.unusual(facts)
+
+
+def _related(request: dict[str, object]) -> dict[str, object]:
+    """How the host's clone is related to the one that a run is about: may ask git, hence not in the agent's own process."""
+    root = request.get("root")
+    return launch.clone_facts(request, launch.guard_facts(str(root) if root else None, None))
 
 
 def _runs(request: dict[str, object]) -> str:
@@ -71,12 +90,15 @@ VERBS: dict[str, Callable[[dict[str, object]], dict[str, object]]] = {
     "kill": _kill,
     "git-state": gitwork.state,
     "git-steps": gitwork.steps,
+    "clone-related": _related,
     "file-read": files.read,
     "file-write": files.write,
     "run-files": run_files.read,
     "values-missing": values.missing,
     "value-put": values.put,
 }
+
+CLONE_VERBS = (gitwork.state, gitwork.steps, files.read, files.write)
 
 
 def start(request: dict[str, object]) -> int:

@@ -77,6 +77,7 @@ def test_each_layer_covers_the_one_below(folder: Path) -> None:
             "keepalive_s": 15.0,
             "connect_timeout_s": 10.0,
         },
+        "root_is_own": True,
         "env": {"A": "config", "B": "project"},
         "lease_s": 10.0,
         "login": True,

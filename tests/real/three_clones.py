@@ -142,7 +142,13 @@ class HostHere(Host):
     def request(self, verb: str, *, timeout_s: float = 60.0, **fields: Any) -> dict[str, Any]:
         """One request as JSON there, one reply as JSON back."""
         self.asked.append(verb)
-        request = {"state_dir": self.spec["state_dir"], "root": self.spec["root"], **fields, "verb": verb}
+        request = {
+            "state_dir": self.spec["state_dir"],
+            "root": self.spec["root"],
+            "clone": None,
+            **fields,
+            "verb": verb,
+        }
         reply = json.loads(json.dumps(verbs.answer(json.loads(json.dumps(request)))))
         if "error" in reply:
             raise refusal_of(reply)
