@@ -7,9 +7,8 @@ compare. Loaded only where something is to be said.
 
 from __future__ import annotations
 
+from manifests.commands import Command, command, either
 from manifests.errors import AnotherRepository
-
-from lanes.lane_steps import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ def without_repository(folder: str, host: str, root: str | None) -> AnotherRepos
     """The refusal for a folder in no repository, with a root that was meant for all folders."""
     return AnotherRepository(
         f"{folder} is in no git repository, so nothing says that {root or 'the root'} on {host} is meant",
-        remedy=f"name the host: -H {quoted(host)}   (or cd into a clone of that repository)",
+        remedy=command("name the host: -H {}   (or cd into a clone of that repository)", host),
     )
 
 
@@ -52,38 +51,37 @@ def refusal(facts: dict[str, Any]) -> AnotherRepository:
 def fork_note(host: str, here: dict[str, Any], there: dict[str, Any]) -> str:
     """What is said, once, of two clones that share their history and have different origins."""
     return (
-        f"{_plain(there.get('path'))} on {host} has another origin ({_plain(there.get('origin'))}) than this clone "
-        f"({_plain(here.get('origin'))}); they share their history, so it is taken for a fork"
+        f"{there.get('path')} on {host} has another origin ({there.get('origin')}) than this clone "
+        f"({here.get('origin')}); they share their history, so it is taken for a fork"
     )
 
 
 def elsewhere_note(host: str, there: dict[str, Any]) -> str:
     """What is said of a run that was sent with -H into a clone that is not this folder's."""
-    where = f"{_plain(there.get('path'))} on {host} ({_plain(_described(there))})"
+    where = f"{there.get('path')} on {host} ({_described(there)})"
     return f"ran in {where}: not proven to be a clone of this folder's repository"
 
 
-def _remedy(here: dict[str, Any], there: dict[str, Any], host: str, relation: str) -> str:
-    named = quoted(host)
-    steps: list[str] = []
+def _remedy(here: dict[str, Any], there: dict[str, Any], host: str, relation: str) -> Command:
+    steps: list[Command] = []
     if here.get("is_run"):
-        steps.append(f"to run there all the same: hemma run -H {named} -- …")
+        steps.append(command("hemma run -H {} -- COMMAND   (there all the same)", host))
     if relation == "no-witness" and there.get("is_shallow"):
-        steps.append(f"hemma run -H {named} -- git fetch --unshallow")
+        steps.append(command("hemma run -H {} -- git fetch --unshallow", host))
     elif relation == "no-witness":
-        steps.append("git fetch --unshallow")
+        steps.append(command("git fetch --unshallow"))
     if here.get("superproject"):
-        steps.append(f"this is a submodule: cd {quoted(str(here['superproject']))}")
-        return "; or ".join([*steps, "hemma init   (here, with a root of its own)"])
-    steps.append(f"cd into a clone of {quoted(str(there.get('origin') or there.get('path')))}")
-    steps.append(f"if this repository has a clone of its own there: hemma init --force --host {named} --root PATH")
-    return "; or ".join(steps)
+        steps.append(command("cd {}   (this is a submodule of it)", str(here["superproject"])))
+    else:
+        steps.append(command("cd into a clone of {}", str(there.get("origin") or there.get("path"))))
+    steps.append(command("hemma init --force --host {} --root PATH   (its own clone there, if it has one)", host))
+    return either(*steps, by="; or ")
 
 
-def _readable(here: dict[str, Any], host: str) -> str:
+def _readable(here: dict[str, Any], host: str) -> Command:
     if here.get("said"):
-        return f"git -C {quoted(str(here.get('path')))} status"
-    return f"hemma run -H {quoted(host)} -- git status"
+        return command("git -C {} status", str(here.get("path")))
+    return command("hemma run -H {} -- git status", host)
 
 
 def _described(clone: dict[str, Any]) -> str:
@@ -97,10 +95,6 @@ def _described(clone: dict[str, Any]) -> str:
     if clone.get("superproject"):
         parts.append(f"submodule of {clone['superproject']}")
     return ", ".join(parts)
-
-
-def _plain(value: object) -> str:
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(value))
 
 
 def _table(value: object) -> dict[str, Any]:

@@ -5,11 +5,11 @@ Pure text: nothing here runs anything, and no command here discards anything (me
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from manifests.commands import word as quoted
 from manifests.run import Lane
 
 # How a file of the work tree stands against its last commit. `asked`: it is only asked about.
@@ -26,15 +26,6 @@ class Edit:
 
     name: str
     state: State = "asked"
-
-
-def quoted(word: str) -> str:
-    """`word` for a POSIX shell with $'…' (bash, zsh, ksh): one word on one line, whatever bytes it holds."""
-    if word.isprintable():
-        return shlex.quote(word)
-    escapes = {"\\": "\\\\", "'": "\\'"}
-    letters = (escapes.get(c) or (c if c.isprintable() else _octal(c)) for c in word)
-    return f"$'{''.join(letters)}'"
 
 
 def first_step(lane: Lane, edit: Edit) -> str:
@@ -159,9 +150,3 @@ def _names(names: Sequence[str]) -> str:
 def _git(names: Sequence[str]) -> str:
     """`git`, told to take names as they are where one of them would be a pattern to it (`*.md`, `:top`)."""
     return "git --literal-pathspecs" if any(set(name) & set("*?[\\:") for name in names) else "git"
-
-
-def _octal(character: str) -> str:
-    # Bytes that are no UTF-8 come as lone surrogates from dc80 to dcff; any other one has no byte of its own.
-    handler = "surrogateescape" if "\udc80" <= character <= "\udcff" else "surrogatepass"
-    return "".join(f"\\{byte:03o}" for byte in character.encode("utf-8", handler))

@@ -7,12 +7,13 @@
     |- WrongDirectory 68             the working directory is not the root of its repository
     |- AnotherRepository 69          the root is a clone of another repository than this folder's
     |- NeedsPerson 75                a person has to decide
+    |  |- NotPrivate 75              what must be this user's alone is another's, or open to others
     |  `- NotTrusted 75              a repository's settings that nobody has allowed yet
     |- RepositoryError 1             git could not do what was asked
     |  `- MergeConflict 75           both sides changed the same lines
     |- TimedOut 124                  the command ran past its time
     `- Unreachable 255               the host, or the agent on it, cannot be spoken to
-       |- HostKeyUnknown  HostKeyChanged  AuthenticationRefused
+       |- HostKeyUnknown  HostKeyChanged  HostKeyRevoked  AuthenticationRefused
        `- ConnectionLost  AgentUnavailable  HostDiskFull
 
 Standard library only: the `hemma run` path imports this module.
@@ -87,6 +88,12 @@ class NeedsPerson(HemmaError):
     code = "needs-person"
 
 
+class NotPrivate(NeedsPerson):
+    """A folder, file or socket that must be this user's alone is somebody else's, or somebody else may write to it."""
+
+    code = "not-private"
+
+
 class NotTrusted(NeedsPerson):
     """A repository's settings say where commands run and with what, and no person has allowed them: `hemma trust`."""
 
@@ -114,10 +121,14 @@ class TimedOut(HemmaError):
 
 
 class Unreachable(HemmaError):
-    """The host could not be reached, or was lost and did not come back."""
+    """The host could not be reached, or was lost and did not come back.
+
+    `is_passing`: trying again may help; a wrong port or an account without commands stays as it is.
+    """
 
     exit_code = 255
     code = "unreachable"
+    is_passing = False
 
 
 class HostKeyUnknown(Unreachable):
@@ -132,6 +143,12 @@ class HostKeyChanged(Unreachable):
     code = "host-key-changed"
 
 
+class HostKeyRevoked(Unreachable):
+    """The host answered with a key that known_hosts marks as revoked; always refused."""
+
+    code = "host-key-revoked"
+
+
 class AuthenticationRefused(Unreachable):
     """No key on offer was accepted by the host."""
 
@@ -142,6 +159,7 @@ class ConnectionLost(Unreachable):
     """The connection broke and could not be brought back in time."""
 
     code = "connection-lost"
+    is_passing = True
 
 
 class AgentUnavailable(Unreachable):
@@ -156,8 +174,25 @@ class HostDiskFull(Unreachable):
     code = "host-disk-full"
 
 
+# What waiting does not change, even where the host has answered before.
+REFUSALS = (HostKeyUnknown, HostKeyChanged, HostKeyRevoked, AuthenticationRefused, UsageError)
+
+
+# Codes of a host that does not answer now: it may be restarting when it was there a minute ago.
+AWAY = ("unreachable", "refused", "no-answer", "no-way")
+
+
 def _tree(cls: type[HemmaError]) -> list[type[HemmaError]]:
     return [cls, *(found for sub in cls.__subclasses__() for found in _tree(sub))]
+
+
+def of_code(kind: str, message: str, *, remedy: str, word: str = "", is_passing: bool = False) -> HemmaError:
+    """The error of the class whose code is `kind`; `word` is a narrower code for those who read --json."""
+    cls = {found.code: found for found in _tree(HemmaError) if found.__module__ == __name__}[kind]
+    error = cls(message, remedy=remedy, code=word or None)
+    if isinstance(error, Unreachable):
+        error.is_passing = is_passing
+    return error
 
 
 def from_dict(facts: dict[str, object]) -> HemmaError:
@@ -166,7 +201,8 @@ def from_dict(facts: dict[str, object]) -> HemmaError:
     by_code = {cls.code: cls for cls in _tree(HemmaError) if cls.__module__ == __name__}
     code = str(facts.get("error", HemmaError.code))
     exit_code = facts.get("exit_code")
-    return by_code.get(code, HemmaError)(
+    unknown = Unreachable if exit_code == Unreachable.exit_code else HemmaError
+    return by_code.get(code, unknown)(
         str(facts.get("message", "")),
         remedy=str(facts.get("remedy", "")),
         exit_code=exit_code if isinstance(exit_code, int) else None,

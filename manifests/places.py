@@ -8,6 +8,10 @@ from __future__ import annotations
 import os
 import sys
 
+from manifests.ownership import private_dir
+
+__all__ = ["cache_dir", "config_dir", "private_dir", "state_dir"]
+
 
 def _folder(override: str, xdg: str, fallback: str, platform_function: str) -> str:
     chosen = os.environ.get(override)
@@ -33,16 +37,3 @@ def state_dir() -> str:
 def cache_dir() -> str:
     """The folder of settings snapshots: safe to delete at any time ($HEMMA_CACHE_DIR, else the platform's)."""
     return _folder("HEMMA_CACHE_DIR", "XDG_CACHE_HOME", "~/.cache", "user_cache_dir")
-
-
-def private_dir(path: str) -> str:
-    """Make `path` and whatever is missing above it with mode 0700, and return it; what exists keeps its mode.
-
-    os.makedirs would give the mode to the last folder only.
-    """
-    parent = os.path.dirname(path)
-    if parent != path and not os.path.isdir(parent):
-        private_dir(parent)
-    if not os.path.isdir(path):
-        os.makedirs(path, 0o700, exist_ok=True)
-    return path

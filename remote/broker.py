@@ -18,7 +18,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from manifests.errors import ConnectionLost, HemmaError, Unreachable
+from manifests import ownership
+from manifests.errors import AWAY, ConnectionLost, HemmaError, Unreachable
 from remote.agent import frames
 from remote.housekeeping import Housekeeping
 
@@ -28,6 +29,8 @@ TICK_S = 0.5
 SEEN_LATELY_S = 120.0
 SOCKET_BUFFER = 4 << 20
 _LOG_BYTES = 1 << 20
+_FEWEST_OPEN_FILES = 64
+_OPEN_FILES = 4096
 
 
 class Client:
@@ -84,6 +87,8 @@ class Client:
         """The link is gone: say why; the client decides whether to try again."""
         facts = (error or ConnectionLost("the connection to the host was lost", remedy="hemma host check")).as_dict()
         facts["is_final"] = int(error is not None and not self.broker.may_pass(self.link, error))
+        # Two tries are enough for a host that has never answered; one that has may be a while in coming back.
+        facts["is_first_contact"] = int(not self.broker.has_been_up(self.link))
         self.take([frames.json_frame(frames.LINK_LOST, 0, dict(facts))])
 
     def hang_up(self) -> None:
@@ -178,6 +183,10 @@ class Broker:
             sock, _ = listener.accept()
         except OSError:
             return
+        if not ownership.is_own_peer(sock):
+            print(f"refused a connection of user id {ownership.peer_uid(sock)}", file=sys.stderr, flush=True)
+            sock.close()
+            return
         self.add(sock)
 
     def _on_client(self, client: Client) -> None:
@@ -206,9 +215,16 @@ class Broker:
 
     def may_pass(self, link: Any, error: HemmaError) -> bool:
         """Whether this failure to connect may be gone in a moment: a break, or a host that was there a minute ago."""
-        seen_s = self.seen_s.get(str(link.spec["ssh"]), -SEEN_LATELY_S) if link is not None else -SEEN_LATELY_S
-        was_there = time.monotonic() - seen_s < SEEN_LATELY_S
-        return isinstance(error, ConnectionLost) or (type(error) is Unreachable and was_there)
+        if not isinstance(error, Unreachable):
+            return False
+        return error.is_passing or (error.code in AWAY and self.has_been_up(link))
+
+    def has_been_up(self, link: Any) -> bool:
+        """Whether an agent has spoken on this link, or a moment ago on another to the same host."""
+        if link is None:
+            return False
+        seen_s = self.seen_s.get(str(link.spec["ssh"]), -SEEN_LATELY_S)
+        return link.connected_s > 0 or time.monotonic() - seen_s < SEEN_LATELY_S
 
     def _drop(self, client: Client) -> None:
         with client.lock:
@@ -226,11 +242,9 @@ class Broker:
         if verb in ("broker-stop", "broker-state"):
             client.take([frames.json_frame(frames.REPLY, 0, self._state())])
             return
-        if fields.get("auth_sock"):
-            os.environ["SSH_AUTH_SOCK"] = fields["auth_sock"]
         if client.link is not None:
             client.link.forget(client.channel)
-        client.link = self._link(fields["target"])
+        client.link = self._link(fields["target"], fields.get("auth_sock"))
         client.channel = client.link.open(client, fields["request"])
         if verb == "run":
             asked = fields["request"]
@@ -243,13 +257,14 @@ class Broker:
         ]
         return {"pid": os.getpid(), "clients": len(self.clients), "links": links}
 
-    def _link(self, spec: dict[str, Any]) -> Any:
+    def _link(self, spec: dict[str, Any], auth_sock: str | None) -> Any:
         from remote.link import Link  # brings paramiko in, once the first client is already accepted
 
         key = json.dumps([spec, _config_times(spec)], sort_keys=True)
         link = self.links.get(key)
         if link is None or link.is_gone:
-            link = self.links[key] = Link(spec, self._on_gone)
+            # The agent of whoever makes the connection; it is no part of the key, for a warm one needs none.
+            link = self.links[key] = Link({**spec, "auth_sock": auth_sock}, self._on_gone)
         return link
 
     def _on_gone(self, link: Any) -> None:
@@ -290,7 +305,10 @@ def serve(path: str, keep_bytes: Callable[[str], int | None] | None = None) -> i
     os.setsid()
     os.chdir("/")
     os.umask(0o077)
+    ownership.demand_folder(os.path.dirname(path), may_be_link=False)
     os.closerange(3, 256)
+    if not _has_room_for_files():
+        return 1
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     lock = os.open(path + ".lock", os.O_CREAT | os.O_RDWR, 0o600)
@@ -304,17 +322,38 @@ def serve(path: str, keep_bytes: Callable[[str], int | None] | None = None) -> i
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(path)
     os.chmod(path, 0o600)
+    inode = os.lstat(path).st_ino
     listener.listen(128)
     with open(path.removesuffix(".sock") + ".pid", "w", encoding="ascii") as file:
         file.write(f"{os.getpid()}\n")
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 1)  # closes the pipe the starter waits on: we listen
     try:
-        Broker(listener, float(os.environ.get("HEMMA_BROKER_IDLE_S") or IDLE_S), keep_bytes).loop()
+        broker = Broker(listener, float(os.environ.get("HEMMA_BROKER_IDLE_S") or IDLE_S), keep_bytes)
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 1)  # closes the pipe the starter waits on: we listen
+        os.close(null)
+        broker.loop()
     finally:
-        for name in (path, path.removesuffix(".sock") + ".pid"):
-            os.unlink(name)
+        # The end of a login session removes its runtime folder, and another broker may stand there by now.
+        with contextlib.suppress(OSError):
+            if os.lstat(path).st_ino == inode:
+                os.unlink(path.removesuffix(".sock") + ".pid")
+                os.unlink(path)
     return 0
+
+
+def _has_room_for_files() -> bool:
+    """Whether this process may open as many files as a few clients and hosts need; the soft limit is raised for them."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    if soft != resource.RLIM_INFINITY and soft < _FEWEST_OPEN_FILES:
+        print(f"too few open files are allowed: {soft} (ulimit -n), {_FEWEST_OPEN_FILES} are needed", file=sys.stderr)
+        return False
+    return True
 
 
 def _trim_log() -> None:

@@ -6,13 +6,15 @@ old one leaves when it is idle. Where no broker can run (Windows, HEMMA_BROKER=o
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
-import stat
 import sys
 import zlib
 
-from manifests.errors import HemmaError, Unreachable
+from manifests import ownership
+from manifests.commands import command
+from manifests.errors import HemmaError, NotPrivate, Unreachable, UsageError
 from manifests.places import private_dir, state_dir
 
 # sun_path holds 108 bytes on Linux and 104 on macOS, with a final NUL.
@@ -55,42 +57,46 @@ def stamp() -> str:
     return f"{zlib.crc32('|'.join(seen).encode()):08x}"
 
 
+def _folders(runtime: str) -> list[str]:
+    """Where this user's brokers may listen, best first: the session's runtime folder, the state folder, below /tmp."""
+    state = os.path.join(state_dir(), "broker")
+    mark = f"{zlib.crc32(os.fsencode(state)):08x}"
+    # Whoever makes this name first gains nothing: owner, mode and the peer are looked at whenever it is used.
+    folders = [state, f"/tmp/hemma-{os.geteuid()}-{mark}"]  # noqa: S108
+    if os.path.isabs(runtime) and ownership.is_private_folder(runtime):
+        folders.insert(0, os.path.join(runtime, "hemma", mark))
+    return folders
+
+
 def socket_path() -> str:
-    """The broker's socket: in the state folder, or below the temporary folder where that name would be too long."""
-    folder = os.path.join(state_dir(), "broker")
-    path = os.path.join(folder, stamp() + ".sock")
-    if len(os.fsencode(path)) <= _LONGEST_NAME:
-        return path
-    # Its owner and mode are checked before it is used (_own_folder), so a guessable name does no harm.
-    short = f"/tmp/hemma-{os.getuid()}-{zlib.crc32(os.fsencode(folder)):08x}"  # noqa: S108
-    return os.path.join(short, stamp() + ".sock")
+    """The broker's socket: in the best folder for which its name is not too long. It need not exist."""
+    name = stamp() + ".sock"
+    paths = [os.path.join(folder, name) for folder in _folders(os.environ.get("XDG_RUNTIME_DIR", ""))]
+    return next((path for path in paths if len(os.fsencode(path)) <= _LONGEST_NAME), paths[-1])
 
 
 def all_sockets() -> list[str]:
-    """The sockets of every broker of this user's state folder: of this version and of earlier ones that still run."""
-    folders = {os.path.join(state_dir(), "broker"), os.path.dirname(socket_path())}
-    found = [os.path.join(folder, name) for folder in folders if os.path.isdir(folder) for name in os.listdir(folder)]
+    """The sockets of every broker of this user's state folder: of this version and of earlier ones that still run.
+
+    A folder that is not ours alone is not even listed.
+    """
+    # The second: a broker of a login session, asked for from outside of one (cron, su).
+    folders = {*_folders(os.environ.get("XDG_RUNTIME_DIR", "")), *_folders(f"/run/user/{os.geteuid()}")}
+    private = [folder for folder in folders if ownership.is_private_folder(folder)]
+    found = [os.path.join(folder, name) for folder in private for name in os.listdir(folder)]
     return sorted(path for path in found if path.endswith(".sock"))
 
 
-def _own_folder(path: str) -> str:
-    """Make the socket's folder, and refuse one that somebody else could have put there."""
-    private_dir(path)
-    facts = os.lstat(path)
-    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o077:
-        raise HemmaError(f"{path} is not a private folder of yours", remedy=f"remove it: rm -r {path}")
-    return path
-
-
 def can_have_broker() -> bool:
-    """Whether a broker process can serve here: not on Windows, and not when HEMMA_BROKER=off."""
-    return hasattr(socket, "AF_UNIX") and hasattr(os, "posix_spawn") and os.environ.get("HEMMA_BROKER", "on") != "off"
+    """Whether a broker process can serve here: not on Windows, not where a peer's user is unknown, not with HEMMA_BROKER=off."""
+    has_sockets = hasattr(socket, "AF_UNIX") and hasattr(os, "posix_spawn") and ownership.HAS_PEERS
+    return has_sockets and os.environ.get("HEMMA_BROKER", "on") != "off"
 
 
 def connect(may_start: bool = True) -> socket.socket | None:
     """A connection to the broker, which is started when needed; None when `may_start` is False and none runs.
 
-    Raises Unreachable when the broker cannot be started.
+    Raises Unreachable when the broker cannot be started, NotPrivate when somebody else stands where it would be.
     """
     if not can_have_broker():
         from remote import broker
@@ -101,22 +107,64 @@ def connect(may_start: bool = True) -> socket.socket | None:
     if sock is not None or not may_start:
         return sock
     log = ""
-    for _ in range(3):
-        log = _start(path)
-        sock = open_socket(path)
-        if sock is not None:
-            return sock
-    raise Unreachable("the local broker does not start", remedy=f"see {log}, or go without: HEMMA_BROKER=off")
+    try:
+        for _ in range(3):
+            log = _start(path)
+            sock = open_socket(path)
+            if sock is not None:
+                return sock
+    except OSError as error:
+        raise _not_here(error) from error
+    raise Unreachable(
+        f"the local broker does not start: {_last_line(log)}",
+        remedy=f"see {log}, or go without: HEMMA_BROKER=off",
+        code="no-broker",
+    )
+
+
+def _not_here(error: OSError) -> HemmaError:
+    """Why no broker can be started on this machine, where that is not the broker's own fault."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return Unreachable(
+            "this machine lets Hemma have too few open files", remedy="ulimit -n 1024", code="too-many-open-files"
+        )
+    return UsageError(
+        f"Hemma's state folder {state_dir()} cannot be used: {error.filename or state_dir()}: {error.strerror}",
+        remedy="make it a folder that you can write, or name another: export HEMMA_STATE_DIR=~/.local/state/hemma",
+    )
+
+
+def _last_line(log: str) -> str:
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
+            return file.read().decode("utf-8", "replace").strip().rpartition("\n")[2] or "it left no word"
+    except OSError as error:
+        return f"and its log cannot be read: {error.strerror}"
 
 
 def open_socket(path: str) -> socket.socket | None:
-    """A connection to the broker that listens on this socket, or None when none does any more."""
+    """A connection to the broker that listens on this socket, or None when none does any more.
+
+    Raises NotPrivate when its folder, or the process that answers, is not this user's; then not a byte was sent.
+    """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        ownership.demand_folder(os.path.dirname(path), may_be_link=False)
         sock.connect(path)
     except OSError:
         sock.close()
         return None
+    except NotPrivate:
+        sock.close()
+        raise
+    if not ownership.is_own_peer(sock):
+        uid = ownership.peer_uid(sock)
+        sock.close()
+        raise NotPrivate(
+            f"a process of user id {uid}, not yours, answers on the broker's socket {path}: nothing was sent to it",
+            remedy=command("see whose it is: ls -la {}; go without a broker: HEMMA_BROKER=off", os.path.dirname(path)),
+        )
     return sock
 
 
@@ -129,7 +177,7 @@ def _broker_environ() -> dict[str, str]:
 
 def _start(path: str) -> str:
     """Start a broker and wait until it listens (it says so by closing its stdout); returns the name of its log."""
-    _own_folder(os.path.dirname(path))
+    ownership.demand_folder(private_dir(os.path.dirname(path)), may_be_link=False)
     log = os.path.join(private_dir(os.path.join(state_dir(), "broker")), "broker.log")
     reader, writer = os.pipe()
     door = os.path.join(_ROOT, "hemma", "__main__.py")

@@ -7,10 +7,10 @@ that no git is started here.
 from __future__ import annotations
 
 import os
-import sys
 
 from lanes import guards
 from manifests.places import cache_dir
+from remote import stdio
 from remote.agent import clone, gitfacts
 
 TYPE_CHECKING = False
@@ -68,9 +68,9 @@ def say(spec: dict[str, Any], here: dict[str, Any] | None, reply: dict[str, Any]
 
     relation, name = reply.get("relation"), str(spec.get("name") or spec.get("ssh"))
     if relation == clone.FORK and not _is_said(here, spec, there):
-        sys.stderr.write(f"note     {clone_identity.fork_note(name, here, there)}\n")
+        stdio.say("note", clone_identity.fork_note(name, here, there))
     elif here["accept"] is None and relation not in guards.PROVEN:
-        sys.stderr.write(f"note     {clone_identity.elsewhere_note(name, there)}\n")
+        stdio.say("note", clone_identity.elsewhere_note(name, there))
 
 
 def elsewhere(reply: dict[str, Any] | None) -> dict[str, Any]:

@@ -5,22 +5,20 @@ Every failure of theirs becomes one of our named errors here, once, with the com
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
-from typing import Any
+import subprocess
+import tempfile
+from typing import Any, NamedTuple
 
 import fabric
 import paramiko
 
-from manifests.errors import (
-    AuthenticationRefused,
-    ConnectionLost,
-    HemmaError,
-    HostKeyChanged,
-    HostKeyUnknown,
-    Unreachable,
-)
+from lanes.connection_failures import Attempt, Stage, explain
+from manifests.errors import AuthenticationRefused, HemmaError, HostKeyChanged, HostKeyUnknown, Unreachable, of_code
 from remote import host_keys, ssh_config
+from remote.credentials import Credentials, credentials, is_private_key
 from remote.ssh_config import SshTarget
 
 # AES-GCM first: with the processor's AES instructions it moves three times what AES-CTR with a separate MAC does.
@@ -28,28 +26,84 @@ CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 # paramiko's default of 32 KiB packets and a 2 MiB window stalls a fast link; see benchmarks/NOTES.md.
 PACKET_BYTES = 1 << 18
 WINDOW_BYTES = 1 << 26
-KEY_FILE_HEAD = 4096
+_GREETING_LINES = 20
 
 
 class FastTransport(paramiko.Transport):
-    """paramiko's transport with bigger packets and window, and the fastest common cipher first."""
+    """paramiko's transport with bigger packets and window, the fastest common cipher first, and the host's own words kept.
+
+    `greeting` holds the first lines that came, `goodbye` what the host said when it hung up.
+    """
 
     def __init__(self, sock: Any, **options: Any) -> None:
         options.update(default_window_size=WINDOW_BYTES, default_max_packet_size=PACKET_BYTES)
         super().__init__(sock, **options)
         security = self.get_security_options()
         security.ciphers = CIPHERS + tuple(name for name in security.ciphers if name not in CIPHERS)
+        self.greeting: list[str] = []
+        self.goodbye = ""
+        read = self.packetizer.readline
+
+        def read_and_keep(timeout: float) -> str:
+            line = str(read(timeout))
+            del self.greeting[_GREETING_LINES:]
+            self.greeting.append(line)
+            return line
+
+        self.packetizer.readline = read_and_keep
+
+    def _parse_disconnect(self, message: paramiko.Message) -> None:
+        code, words = message.get_int(), message.get_text()
+        self.goodbye = words or f"disconnect code {code}"
+
+    def auth_interactive_dumb(self, *_: Any, **__: Any) -> Any:
+        """Never asks: paramiko's own would read the input of the command that is to be run. Raises, always."""
+        raise paramiko.AuthenticationException("the host asks for a second factor")
+
+    def stage(self) -> Stage:
+        """How far this connection has come."""
+        if not any(line.startswith("SSH-") for line in self.greeting):
+            return Stage.GREETING
+        return Stage.SIGN_IN if self.initial_kex_done else Stage.KEYS
+
+
+class ProxyPipe(paramiko.ProxyCommand):
+    """A ProxyCommand as ssh runs it: by the user's shell, in front of whose stderr nobody waits."""
+
+    def __init__(self, command: str, environ: dict[str, str]) -> None:
+        self.cmd = [command]
+        self.words = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe that nobody reads would fill up and stop the command
+        self.process = subprocess.Popen(
+            [os.environ.get("SHELL") or "/bin/sh", "-c", f"exec {command}" if _is_plain(command) else command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.words,
+            bufsize=0,
+            env=environ,
+        )
+        self.timeout = None
+
+    def said(self) -> str:
+        """What the command has written to its stderr, its end."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(0.2)
+        self.words.seek(max(0, self.words.seek(0, os.SEEK_END) - 2000))
+        return self.words.read().decode("utf-8", "replace")
+
+
+def _is_plain(command: str) -> bool:
+    """Whether `exec` before the command keeps its meaning: one simple command without assignments before it."""
+    return not set(command) & set(";&|(){}\n<>`") and "=" not in command.split(" ", 1)[0]
 
 
 def connect(spec: dict[str, Any]) -> list[fabric.Connection]:
     """Connect to the host that settings describe; returns the chain of connections, the host's own last.
 
-    Raises HostKeyUnknown, HostKeyChanged, AuthenticationRefused, Unreachable, UsageError.
+    `auth_sock` in `spec` is the agent of whoever asks. Raises HostKeyUnknown, HostKeyChanged, HostKeyRevoked,
+    AuthenticationRefused, Unreachable, UsageError.
     """
-    destination = str(spec["ssh"])
-    config_file = spec.get("ssh_config")
-    timeout_s = float(spec.get("connect_timeout_s") or 10)
-    return _chain(destination, config_file, timeout_s, host_keys.RefuseUnknown(destination))
+    way = _Way(spec.get("ssh_config"), float(spec.get("connect_timeout_s") or 10), spec.get("auth_sock"))
+    return _chain(way, str(spec["ssh"]), host_keys.RefuseUnknown(str(spec["ssh"])))
 
 
 def close(chain: list[fabric.Connection]) -> None:
@@ -65,7 +119,7 @@ def unknown_key(destination: str, config_file: str | None, timeout_s: float) -> 
     """(target, known_hosts name, key) of a host whose key is on no list yet; None when it is known. Raises Unreachable."""
     policy = host_keys.Collect()
     try:
-        close(_chain(destination, config_file, timeout_s, policy))
+        close(_chain(_Way(config_file, timeout_s, os.environ.get("SSH_AUTH_SOCK")), destination, policy))
     except HostKeyUnknown:
         pass
     except AuthenticationRefused:
@@ -75,156 +129,144 @@ def unknown_key(destination: str, config_file: str | None, timeout_s: float) -> 
     return ssh_config.resolve(destination, config_file), *policy.found
 
 
-def _chain(
-    destination: str, config_file: str | None, timeout_s: float, policy: Any, depth: int = 0
-) -> list[fabric.Connection]:
-    target = ssh_config.resolve(destination, config_file)
+class _Way(NamedTuple):
+    """What holds for every hop of a chain."""
+
+    config_file: str | None
+    timeout_s: float
+    auth_sock: str | None
+
+
+def _chain(way: _Way, destination: str, policy: host_keys.Policy, depth: int = 0) -> list[fabric.Connection]:
+    target = ssh_config.resolve(destination, way.config_file)
     if depth > 8:
         raise Unreachable(f"the ProxyJump chain to {destination} never ends", remedy=f"try `ssh -G {destination}`")
     before: list[fabric.Connection] = []
     try:
         for jump in (target.proxy_jump or "").split(","):
             if jump.strip():
-                before += _chain(jump.strip().removeprefix("ssh://"), config_file, timeout_s, policy, depth + 1)
-        sock = _socket_to(target, before[-1] if before else None, timeout_s)
-        return [*before, _authenticate(target, sock, timeout_s, policy)]
+                before += _chain(way, jump.strip().removeprefix("ssh://"), policy, depth + 1)
+        sock = _socket_to(target, before[-1] if before else None, way)
+        return [*before, _sign_in(target, sock, way, policy)]
     except BaseException:
         close(before)
         raise
 
 
-def _socket_to(target: SshTarget, gateway: fabric.Connection | None, timeout_s: float) -> Any:
+def _socket_to(target: SshTarget, gateway: fabric.Connection | None, way: _Way) -> Any:
     if gateway is not None:
         try:
             transport = gateway.transport
             assert transport is not None
-            return transport.open_channel("direct-tcpip", (target.hostname, target.port), ("", 0), timeout=timeout_s)
+            place = (target.hostname, target.port)
+            return transport.open_channel("direct-tcpip", place, ("", 0), timeout=way.timeout_s)
         except (paramiko.SSHException, OSError) as error:
             raise Unreachable(
                 f"{gateway.host} cannot reach {target.hostname} port {target.port}: {error}",
                 remedy=f"check ProxyJump for {target.alias}",
             ) from error
     if target.proxy_command:
-        return paramiko.ProxyCommand(target.proxy_command)
+        agent = {"SSH_AUTH_SOCK": way.auth_sock} if way.auth_sock else {}
+        try:
+            return ProxyPipe(target.proxy_command, {**os.environ, **agent})
+        except OSError as error:
+            raise failure(target, Stage.DIAL, f"ProxyCommand: {error.strerror}") from error
     try:
-        sock = socket.create_connection((target.hostname, target.port), timeout_s)
+        sock = socket.create_connection((target.hostname, target.port), way.timeout_s)
     except OSError as error:
-        raise _unreachable(target, error) from error
+        raise failure(target, Stage.DIAL, f"{type(error).__name__}: {error.strerror or error}") from error
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
 
 
-def _unreachable(target: SshTarget, error: OSError) -> Unreachable:
-    where = f"{target.hostname} port {target.port}"
-    if isinstance(error, socket.gaierror):
-        return Unreachable(
-            f"no address for {target.hostname}", remedy=f"check HostName: `ssh -G {target.alias} | grep hostname`"
+def failure(target: SshTarget, stage: Stage, error: str = "", said: str = "", **more: Any) -> HemmaError:
+    """The named error for what was seen; which one, and whether trying again may help: lanes/connection_failures.py."""
+    found = explain(
+        Attempt(
+            stage,
+            error,
+            said,
+            alias=target.alias,
+            place=f"{target.hostname} port {target.port}",
+            account=f"{target.user}@{target.hostname}",
+            proxy=target.proxy_command or "",
+            **more,
         )
-    if isinstance(error, ConnectionRefusedError):
-        return Unreachable(f"{where} refused the connection", remedy="is sshd running there, and is the port right?")
-    if isinstance(error, TimeoutError):
-        return Unreachable(f"{where} did not answer", remedy="is the host up, and are you on its network or VPN?")
-    return Unreachable(f"{where}: {error.strerror or error}", remedy=f"try `ssh {target.alias} true`")
+    )
+    return of_code(found.kind, found.message, remedy=found.remedy, word=found.word, is_passing=found.is_passing)
 
 
-def _authenticate(target: SshTarget, sock: Any, timeout_s: float, policy: Any) -> fabric.Connection:
+def _sign_in(target: SshTarget, sock: Any, way: _Way, policy: host_keys.Policy) -> fabric.Connection:
     # The socket is already there, so host and port only name the key to look for in known_hosts.
     config = fabric.Config(overrides={"load_ssh_configs": False}, lazy=True)
+    offered = credentials(target, way.auth_sock)
     options: dict[str, Any] = {
         "sock": sock,
         "transport_factory": FastTransport,
         "look_for_keys": False,
-        "banner_timeout": timeout_s,
-        "auth_timeout": timeout_s,
-        "channel_timeout": timeout_s,
-        **_credentials(target),
+        "banner_timeout": way.timeout_s,
+        "auth_timeout": way.timeout_s,
+        "channel_timeout": way.timeout_s,
+        **offered.options(),
     }
     name = target.host_key_name
     hop = fabric.Connection(
-        host="placeholder", user=target.user, port=22, config=config, connect_timeout=timeout_s, connect_kwargs=options
+        host="placeholder",
+        user=target.user,
+        port=22,
+        config=config,
+        connect_timeout=way.timeout_s,
+        connect_kwargs=options,
     )
     hop.host = name  # set afterwards: the constructor would take [host]:port apart
     client = hop.client
     assert client is not None
-    for path in target.known_hosts_files:
-        _load_known_hosts(client, path)
-    client.set_missing_host_key_policy(policy)
+    client._agent = offered.agent  # type: ignore[attr-defined] # noqa: SLF001 - else paramiko takes that of os.environ
+    known = host_keys.read(target.known_hosts_files, name)
+    for key in known.keys:
+        client.get_host_keys().add(name, key.get_name(), key)
+    client.set_missing_host_key_policy(host_keys.Unrevoked(known, policy))
     try:
         hop.open()
     except paramiko.BadHostKeyException as error:
+        known.refuse_revoked(name, error.key)
         raise _changed(target, error) from error
-    except paramiko.AuthenticationException as error:
-        if "transport shut down" in str(error) or "timeout" in str(error).lower():  # cut, not refused
-            raise ConnectionLost(f"the connection to {target.hostname} broke while signing in") from error
-        raise _refused(target, options) from error
     except HemmaError:
         raise
     except (paramiko.SSHException, OSError, EOFError) as error:
-        if "No authentication methods" in str(error):  # paramiko has no class of its own for "no key to offer"
-            raise _refused(target, options) from error
-        raise ConnectionLost(
-            f"{target.hostname} port {target.port} closed the connection while it was being set up: {error}",
-            remedy=f"try `ssh {target.alias} true`",
-        ) from error
+        raise _not_signed_in(target, client.get_transport(), sock, offered, error) from error
     except BaseException:
         hop.close()
         raise
     finally:
+        offered.close()
         if not hop.is_connected:
             client.close()
     return hop
 
 
-def _load_known_hosts(client: paramiko.SSHClient, path: str) -> None:
-    try:
-        client.load_system_host_keys(path)
-    except (OSError, paramiko.SSHException):
-        pass  # a missing or unreadable list vouches for nobody
+def _not_signed_in(target: SshTarget, transport: Any, sock: Any, offered: Credentials, error: Exception) -> HemmaError:
+    """What a failure between the socket and a session was. Refused keys are told from a link that broke meanwhile."""
+    stage = transport.stage() if isinstance(transport, FastTransport) else Stage.GREETING
+    goodbye = transport.goodbye if isinstance(transport, FastTransport) else ""
+    words = str(error)
+    if stage is Stage.GREETING:
+        if isinstance(sock, ProxyPipe) and not transport.greeting:
+            return failure(target, Stage.DIAL, "ProxyCommand", sock.said() or words)
+        lines = " / ".join(line.strip() for line in transport.greeting if line.strip())
+        return failure(target, stage, f"it said: {lines}" if lines else words, lines)
+    is_cut = goodbye or "transport shut down" in words or "timeout" in words.lower() or "existing session" in words
+    is_refused = isinstance(error, paramiko.AuthenticationException) or "No authentication methods" in words
+    if stage is Stage.SIGN_IN and is_refused and not is_cut and "second factor" not in words:
+        return _refused(target, offered)
+    tried = f"offered: {', '.join(offered.names())}" if stage is Stage.SIGN_IN else words
+    return failure(target, stage, tried if goodbye else words, goodbye)
 
 
-def _credentials(target: SshTarget) -> dict[str, Any]:
-    """Which keys to offer: files that can be read without a passphrase, and the agent's unless IdentitiesOnly says no."""
-    files = [path for path in target.identity_files if os.path.isfile(path) and not _is_encrypted(path)]
-    if target.identity_agent and target.identity_agent != "SSH_AUTH_SOCK":
-        os.environ["SSH_AUTH_SOCK"] = os.path.expanduser(target.identity_agent)
-    if not target.identities_only:
-        return {"key_filename": files, "allow_agent": True}
-    if files:
-        return {"key_filename": files, "allow_agent": False}
-    return {"allow_agent": False, "pkey": _from_agent(target)}
-
-
-def _from_agent(target: SshTarget) -> Any:
-    """The agent's key for one of the target's identity files (IdentitiesOnly with an encrypted file), or None."""
-    wanted = set[str]()
-    for path in target.identity_files:
-        try:
-            with open(path.removesuffix(".pub") + ".pub", encoding="ascii", errors="replace") as file:
-                wanted.add(file.read().split()[1])
-        except (OSError, IndexError):
-            continue
-    try:
-        return next((key for key in paramiko.Agent().get_keys() if key.get_base64() in wanted), None)
-    except paramiko.SSHException:
-        return None
-
-
-def _is_encrypted(path: str) -> bool:
-    try:
-        paramiko.PKey.from_path(path)
-    except paramiko.PasswordRequiredException:
-        return True
-    except TypeError:  # `cryptography`: password not given but the private key is encrypted
-        return True
-    except (paramiko.SSHException, OSError, ValueError):
-        return False
-    return False
-
-
-def _refused(target: SshTarget, options: dict[str, Any]) -> AuthenticationRefused:
-    offered = [os.path.basename(path) for path in options.get("key_filename") or []]
-    locked = [path for path in target.identity_files if os.path.isfile(path) and os.path.basename(path) not in offered]
-    message = f"{target.user}@{target.hostname} accepts none of your keys (offered: {', '.join(offered) or 'none'})"
+def _refused(target: SshTarget, offered: Credentials) -> AuthenticationRefused:
+    names = offered.names()
+    locked = [path for path in target.identity_files if is_private_key(path) and os.path.basename(path) not in names]
+    message = f"{target.user}@{target.hostname} accepts none of your keys (offered: {', '.join(names) or 'none'})"
     if locked:
         return AuthenticationRefused(message, remedy=f"{locked[0]} needs its passphrase: ssh-add {locked[0]}")
     return AuthenticationRefused(message, remedy=f"ssh-copy-id {target.alias}  (passwords are not asked for)")

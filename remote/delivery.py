@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import json
 import os
 import zipfile
 
@@ -43,10 +44,11 @@ def command_line(python: str) -> str:
     if python.startswith("~/"):
         quoted = "~/'" + python[2:].replace("'", "'\\''") + "'"
     read = f"import sys;source=sys.stdin.buffer;exec(source.read({len(first_stage())}).decode())"
-    return f"{quoted} -c '{read}' || exit 127"
+    # Isolated: a types.py in the account's home is not Python's own, and PYTHONHOME of a start-up file is not for us.
+    return f"{quoted} -I -c '{read}' || exit 127"
 
 
-def greeting() -> bytes:
-    """What follows the command line: the first stage's source and the agent's digest and length."""
+def greeting(state_dir: str | None = None) -> bytes:
+    """What follows the command line: the first stage's source, the agent's digest and length, and where to keep it."""
     data, digest = agent_zip()
-    return first_stage() + f"{digest} {len(data)}\n".encode("ascii")
+    return first_stage() + f"{digest} {len(data)} {json.dumps(state_dir or '')}\n".encode("ascii")

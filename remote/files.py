@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
-from manifests.errors import ConnectionLost, HemmaError
+from manifests.errors import AWAY, ConnectionLost, HemmaError
 from remote.agent.frames import text_of
 from remote.host import Host
 
@@ -29,7 +29,7 @@ _PART_TIMEOUT_S = 300.0
 _SYNCED_BYTES_PER_S = 20 << 20
 # Within a transfer an outage of half a minute is waited out.
 _PAUSES_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
-_OUTAGES = ("connection-lost", "unreachable")
+_OUTAGES = (ConnectionLost.code, *AWAY)
 
 Progress = Callable[[int, int], None]
 

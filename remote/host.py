@@ -45,7 +45,7 @@ class Host:
 
 def target_of(spec: dict[str, Any]) -> dict[str, Any]:
     """The part of a host's settings that says which connection to use; hosts that agree in it share one."""
-    names = ("ssh", "ssh_config", "python", "keepalive_s", "connect_timeout_s")
+    names = ("ssh", "ssh_config", "python", "state_dir", "keepalive_s", "connect_timeout_s")
     return {name: spec.get(name) for name in names}
 
 
@@ -65,7 +65,10 @@ def ask(target: dict[str, Any], request: dict[str, Any], timeout_s: float) -> di
         return _ask(broker_client.connect(), target, request, timeout_s)
     except (ConnectionError, ConnectionLost):
         time.sleep(0.2)
+    try:
         return _ask(broker_client.connect(), target, request, timeout_s)
+    except ConnectionError as error:
+        raise ConnectionLost(f"the local broker went away: {error.strerror or error}", remedy="try again") from error
 
 
 def _ask(

@@ -18,12 +18,15 @@ import paramiko
 from paramiko.buffered_pipe import BufferedPipe
 from paramiko.common import cMSG_CHANNEL_WINDOW_ADJUST
 
-from manifests.errors import AgentUnavailable, ConnectionLost, HemmaError, HostDiskFull, Unreachable
-from remote import connection, delivery
+from lanes.connection_failures import Stage
+from manifests.errors import AgentUnavailable, HemmaError, HostDiskFull, Unreachable
+from remote import connection, delivery, ssh_config
 from remote.agent import frames
 
 _START_TIMEOUT_S = 30.0
 _STDERR_KEPT = 4096
+# How long the shell may take to say how it ended, once it has closed its streams.
+_STATUS_TIMEOUT_S = 1.0
 # How soon a closed channel is noticed when there is nothing to send.
 _TICK_S = 0.2
 # Often enough for the agent, which leaves after two minutes of silence (serve.SILENCE_S), and for any firewall.
@@ -248,10 +251,15 @@ class Link:
 
     def _start_agent(self) -> None:
         transport = self._chain[-1].transport
-        channel = transport.open_session(window_size=connection.WINDOW_BYTES, max_packet_size=connection.PACKET_BYTES)
-        channel.settimeout(_START_TIMEOUT_S)
-        channel.exec_command(delivery.command_line(str(self.spec.get("python") or "python3")))
-        _say(channel, delivery.greeting())
+        try:
+            channel = transport.open_session(
+                window_size=connection.WINDOW_BYTES, max_packet_size=connection.PACKET_BYTES
+            )
+            channel.settimeout(_START_TIMEOUT_S)
+            channel.exec_command(delivery.command_line(str(self.spec.get("python") or "python3")))
+        except paramiko.SSHException as error:
+            raise self._failure(Stage.SESSION, str(error), transport.goodbye) from error
+        _say(channel, delivery.greeting(self.spec.get("state_dir")))
         self.agent = self._hello(channel, self._first_words(channel))
         # After its hello the agent says nothing until it is asked, so nothing can fall between the two buffers.
         channel.in_buffer = self._router
@@ -284,11 +292,11 @@ class Link:
             _, magic, after = data.partition(frames.MAGIC)
             if magic and b"\n" in after:
                 word, _, rest = after.partition(b"\n")
-                return word.decode("ascii", "replace"), rest
-            piece = self._receive(channel)
+                return word.decode("utf-8", "replace"), rest
+            piece = self._receive(channel, data)
             data = (data + piece)[-(1 << 20) :] if not magic else data + piece
 
-    def _receive(self, channel: paramiko.Channel) -> bytes:
+    def _receive(self, channel: paramiko.Channel, before: bytes = b"") -> bytes:
         try:
             piece = channel.recv(1 << 16)
         except TimeoutError:
@@ -296,19 +304,20 @@ class Link:
                 "the host did not start the agent in time", remedy="hemma host check; is the host overloaded?"
             ) from None
         if not piece:
-            raise self._no_agent(channel)
+            raise self._no_agent(channel, before)
         return piece
 
-    def _no_agent(self, channel: paramiko.Channel) -> HemmaError:
-        if not channel.status_event.wait(1.0) or channel.exit_status < 0:  # no word of how it ended: the link broke
-            return ConnectionLost("the connection broke while the agent was being started", remedy="hemma host check")
+    def _no_agent(self, channel: paramiko.Channel, stdout: bytes) -> HemmaError:
+        """Why no agent spoke: by the exit status of the account's shell and by what it wrote, on either stream."""
+        has_ended = channel.status_event.wait(_STATUS_TIMEOUT_S) and channel.exit_status >= 0
         stderr = channel.in_stderr_buffer.read(_STDERR_KEPT, 1.0) if channel.recv_stderr_ready() else b""
-        said = " ".join(stderr.decode("utf-8", "replace").split())[-300:]
-        python = self.spec.get("python") or "python3"
-        return AgentUnavailable(
-            f"{python} cannot be started on the host" + (f": {said}" if said else ""),
-            remedy='install python3 >= 3.9 there, or name one: python = "/path/to/python3" in [tool.hemma]',
-        )
+        said = (stdout[-_STDERR_KEPT:] + b"\n" + stderr).decode("utf-8", "replace").strip()
+        return self._failure(Stage.START, "", said, channel.exit_status if has_ended else None)
+
+    def _failure(self, stage: Stage, error: str, said: str, status: int | None = None) -> HemmaError:
+        target = ssh_config.resolve(str(self.spec["ssh"]), self.spec.get("ssh_config"))
+        python = str(self.spec.get("python") or "python3")
+        return connection.failure(target, stage, error, said, status=status, python=python)
 
 
 def _say(channel: paramiko.Channel, data: bytes) -> None:
@@ -326,10 +335,12 @@ def _refusal(word: str) -> HemmaError:
         )
     if kind == "DISK" and "No space" in detail:
         return HostDiskFull(
-            f"the host has no room for the agent: {detail}", remedy="free some space in the home folder there"
+            f"the host has no room for the agent: {detail}",
+            remedy="free some space there, or name another folder: host.state_dir (hemma config)",
         )
     if kind == "DISK":
         return AgentUnavailable(
-            f"the agent cannot be stored on the host: {detail}", remedy="make that folder writable for your user"
+            f"the agent cannot be stored on the host: {detail}",
+            remedy="make that folder writable for your user, or name another: host.state_dir (hemma config)",
         )
     return AgentUnavailable(f"the agent did not arrive whole ({word})", remedy="try again")

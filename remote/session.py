@@ -11,15 +11,7 @@ import signal
 import socket
 import time
 
-from manifests.errors import (
-    AuthenticationRefused,
-    ConnectionLost,
-    HemmaError,
-    HostKeyChanged,
-    HostKeyUnknown,
-    UsageError,
-    from_dict,
-)
+from manifests.errors import REFUSALS, ConnectionLost, HemmaError, UsageError, from_dict
 from remote import broker_client
 from remote.agent import frames
 from remote.stdio import read_from, wait_for
@@ -40,6 +32,7 @@ BACKOFF_S = (0.02, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0)
 SILENT_OUTAGE_S = 2.0
 # A host that never answered yet is given up much sooner than one whose run is under way.
 FIRST_CONTACT_S = 20.0
+FIRST_CONTACT_TRIES = 2
 _STREAM_NAMES = {frames.OUT: b"stdout", frames.ERR: b"stderr"}
 ESCALATION = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 
@@ -85,6 +78,7 @@ class Session:
         self._signals: list[bytes] = []
         self._was_reached = False
         self._was_tried = False
+        self._first_contacts = 0
         self._end: dict[str, Any] | None = None
         self._buffer = bytearray(RECEIVE_BYTES)
         self._head = bytearray()
@@ -164,9 +158,10 @@ class Session:
                 remedy=f"hemma attach {self.run_id}",
             )
         if outage_s > (self.give_up_s if self.reply is not None else min(self.give_up_s, FIRST_CONTACT_S)):
+            there = self.reply is not None or self._was_reached
             raise ConnectionLost(
                 f"the connection stayed down for {outage_s:.0f} s ({broke})",
-                remedy=f"when it is back: hemma attach {self.run_id}",
+                remedy=f"when it is back: hemma attach {self.run_id}" if there else "hemma host check",
             )
         if outage_s > SILENT_OUTAGE_S and attempt and attempt % 4 == 0:
             self._notice(f"connection lost; run {self.run_id} goes on, trying again ({broke})")
@@ -359,11 +354,14 @@ class Session:
 
     def _on_link_lost(self, fields: dict[str, Any]) -> None:
         error = from_dict(fields)
-        refused = (HostKeyUnknown, HostKeyChanged, AuthenticationRefused, UsageError)
         is_first = self.reply is None and not self._was_reached
-        if fields.get("is_final") and (is_first or isinstance(error, refused)):
+        if fields.get("is_final") and (is_first or isinstance(error, REFUSALS)):
             raise error
-        self._was_reached = True  # whether our request arrived before the break is not known, so it is made again
+        self._first_contacts += 1 if is_first and fields.get("is_first_contact") else 0
+        if is_first and self._first_contacts >= FIRST_CONTACT_TRIES:
+            raise error
+        # Whether our request arrived before the break is not known, so it is made again.
+        self._was_reached = self._was_reached or not fields.get("is_first_contact")
         raise LinkBroke(error.message)
 
     def _on_notice(self, fields: dict[str, Any]) -> None:

@@ -38,6 +38,7 @@ class SshTarget:
     host_key_alias: str | None = None
     known_hosts_files: tuple[str, ...] = ()
     identity_agent: str | None = None
+    has_no_agent: bool = False
 
     @property
     def host_key_name(self) -> str:
@@ -82,11 +83,11 @@ def config_files(config_file: str | None) -> list[str]:
 
 def _ask_ssh(ssh: str, user: str | None, host: str, port: int | None, config_file: str | None) -> dict[str, list[str]]:
     command = [ssh, "-G"]
-    own = os.path.expanduser("~/.ssh/config")
+    own, of_all = os.path.expanduser("~/.ssh/config"), "/etc/ssh/ssh_config"
     if config_file:
         command += ["-F", config_file]
-    elif _has_other_home() and os.path.isfile(own):
-        command += ["-F", own]  # ssh looks the home folder up by user id, not by $HOME
+    elif _has_other_home():  # ssh looks the home folder up by user id; everything of ours lies below $HOME
+        command += ["-F", next((path for path in (own, of_all) if os.path.isfile(path)), "none")]
     if user:
         command += ["-l", user]
     if port:
@@ -168,7 +169,7 @@ def _target(alias: str, host: str, options: dict[str, list[str]]) -> SshTarget:
         return tuple(_paths(expanded(word) for word in (one(name) or default).split(" ")))
 
     identities = [expanded(path) for path in options.get("identityfile", [])]
-    known = files("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2")
+    known = _in_our_home(files("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2"))
     known += files("globalknownhostsfile", "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2")
     command = one("proxycommand")
     return SshTarget(
@@ -183,7 +184,21 @@ def _target(alias: str, host: str, options: dict[str, list[str]]) -> SshTarget:
         host_key_alias=one("hostkeyalias"),
         known_hosts_files=known,
         identity_agent=one("identityagent"),
+        has_no_agent=options.get("identityagent", [""])[0].strip().lower() == "none",
     )
+
+
+def _in_our_home(known: tuple[str, ...]) -> tuple[str, ...]:
+    """The default known_hosts of `ssh -G`, which lie in the home of the user id, looked for where the rest is: in $HOME."""
+    if not _has_other_home():
+        return known
+    import pwd
+
+    theirs = os.path.join(pwd.getpwuid(os.getuid()).pw_dir, ".ssh")
+    ours = os.path.expanduser("~/.ssh")
+    names = ("known_hosts", "known_hosts2")
+    moved = {os.path.join(theirs, name): os.path.join(ours, name) for name in names}
+    return tuple(moved.get(path, path) for path in known)
 
 
 def _paths(words: Iterable[str]) -> list[str]:

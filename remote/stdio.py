@@ -10,6 +10,8 @@ import select
 import socket
 import sys
 
+from manifests.visible import one_line
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,5 +88,10 @@ def write_to(file: int) -> Write:
 def stderr_notice(message: str) -> None:
     """Print a word of our own, only where a person watches: a pipe or file gets the command's own bytes and no more."""
     if sys.stderr.isatty():
-        sys.stderr.write(f"hemma: {message}\r\n")
+        sys.stderr.write(f"hemma: {one_line(message)}\r\n")
         sys.stderr.flush()
+
+
+def say(verdict: str, text: str) -> None:
+    """One line on stderr: a verdict word, padded, then `text`, made visible. The path without rich has this alone."""
+    sys.stderr.write(f"{verdict:<8} {one_line(text)}\n")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import traceback
 from typing import Annotated, Any
 
 import typer
+from typer.exceptions import TyperException
 
 from controller.cli import known
 from controller.reports import console, surprise
+from manifests import visible
 from manifests.errors import HemmaError, UsageError
 
 EXIT_INTERRUPTED = 130
@@ -109,18 +112,31 @@ def _remembered(words: list[str], *, debug: bool) -> int:
     """Run a verb; what it changed is noted in the project's memory, where there is one (S2-R11, S2-R16)."""
     code = 1
     try:
-        typer.main.get_command(application(words))(args=words, prog_name="hemma")
+        code = _code(typer.main.get_command(application(words))(args=words, prog_name="hemma", standalone_mode=False))
+    except TyperException as refused:
+        code = _misused(refused)
+    except typer.Abort:
+        console.err().print("Aborted!")
     except SystemExit as end:
         code = _code(end.code)
     except HemmaError as error:
         code = _expected(error, words, debug=debug)
-    else:
-        code = 0
     if words and not ASKING & set(words) and (words[0] in CHANGING or tuple(words[:2]) in CHANGING_WITHIN):
         from controller.flows import memory
 
         memory.note(words, code, os.getcwd(), os.environ)
     return code
+
+
+def _misused(refused: TyperException) -> int:
+    """Say what typer refused: its message names our own words, which may hold anything."""
+    if type(refused).__name__ != "NoArgsIsHelpError":  # whose message is the help page
+        refused.message = visible.one_line(refused.message)
+    said = io.StringIO()
+    show: Any = getattr(refused, "show")  # noqa: B009 - every exception of a parse has it, its base has not
+    show(file=said)
+    console.err().print(console.block(said.getvalue().rstrip("\n")))
+    return refused.exit_code
 
 
 def _show_version(asked: bool) -> None:
@@ -163,7 +179,7 @@ def _code(code: object) -> int:
 
 def _expected(error: HemmaError, argv: list[str], *, debug: bool) -> int:
     if debug:
-        traceback.print_exception(error)
+        _show_traceback(error)
     console.show_error(error, as_json="--json" in argv)
     if argv and argv[0] != "run" and not isinstance(error, UsageError):
         known.say(error.message, error.code)
@@ -172,8 +188,12 @@ def _expected(error: HemmaError, argv: list[str], *, debug: bool) -> int:
 
 def _surprise(error: Exception, argv: list[str], *, debug: bool) -> int:
     if debug:
-        traceback.print_exception(error)
+        _show_traceback(error)
     return surprise.report(error, next((word for word in argv if not word.startswith("-")), ""))
+
+
+def _show_traceback(error: Exception) -> None:
+    console.err().print(console.block("".join(traceback.format_exception(error)).rstrip("\n")))
 
 
 def _version() -> str:

@@ -176,7 +176,7 @@ def _write(content: bytes) -> None:
 
 
 def _notice(text: str) -> None:
-    console.err().print(console.printable(text), style="dim", markup=False)
+    console.err().print(console.plain(text, "dim"))
 
 
 @app.command()
@@ -269,10 +269,7 @@ def _counter(*, as_json: bool) -> Any:
         return None
 
     def show(done: int, total: int, name: str) -> None:
-        sys.stderr.write(
-            f"\r\033[K{done}/{total} {console.printable(name)[:60]}" + ("\r\033[K" if done == total else "")
-        )
-        sys.stderr.flush()
+        console.show_progress("" if done == total else f"{done}/{total} {name}", width=70)
 
     return show
 
@@ -283,7 +280,6 @@ def _bytes(*, as_json: bool) -> Any:
         return None
 
     def show(done: int, total: int, size: int) -> None:
-        sys.stderr.write(f"\r\033[K{done}/{total} files, {size / 1e6:.1f} MB" + ("\r\033[K" if done == total else ""))
-        sys.stderr.flush()
+        console.show_progress("" if done == total else f"{done}/{total} files, {size / 1e6:.1f} MB")
 
     return show

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -93,16 +92,14 @@ def _show_event(event: dict[str, Any]) -> None:
     if event["kind"] == "sending":
         _count(event["part"], event["of"])
         return
-    console.err().print(console.printable(words[event["kind"]]()), style="dim", markup=False)
+    console.err().print(console.plain(words[event["kind"]](), "dim"))
     if event.get("link") and event["kind"] == "unmounted":
         console.line(console.err(), "do", f"for the next time open {event['link']} and allow Drive")
 
 
 def _count(part: int, of: int) -> None:
     """A line that counts parts, on a terminal only."""
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r\033[Ksending {part}/{of}" + ("\r\033[K" if part == of else ""))
-        sys.stderr.flush()
+    console.show_progress("" if part == of else f"sending {part}/{of}")
 
 
 def sessions(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Any
 
 import typer
@@ -98,4 +97,4 @@ def _shown_failing(act: Any, *, as_json: bool) -> Any:
 def _say(said: str) -> None:
     """Words of git, hooks and remotes, made safe to print, on stderr."""
     for text in said.splitlines():
-        sys.stderr.write(console.printable(text) + "\n")
+        console.err().print(console.plain(text))

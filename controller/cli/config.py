@@ -6,10 +6,10 @@ import os
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from controller.flows import personal
 from controller.reports import console
+from controller.reports.console import Table
 from controller.settings import Resolved, explain, read_files
 
 

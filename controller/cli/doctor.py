@@ -98,7 +98,7 @@ def _show_failure(found: dict[str, Any]) -> None:
     for each in said["evidence"]:
         where = f"line {each['number']}: " if each["number"] else ""
         if each["line"]:
-            out.print(console.plain(f"says so   {where}{console.printable(each['line'])}"))
+            out.print(console.plain(f"says so   {where}{each['line']}"))
     if said["smallest_mend"]:
         out.print(console.plain(f"mend      {said['smallest_mend']}"))
     for entry in found["known"]:

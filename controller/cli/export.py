@@ -7,10 +7,10 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from controller.flows import export as flow
 from controller.reports import console
+from controller.reports.console import Table
 
 _MB = 1 << 20
 DEFAULT_OUT = "export.json"
@@ -72,15 +72,13 @@ def _progress() -> Any:
 
     def show(done: int, _total: int | None, what: str) -> None:
         if done % 50 == 0:
-            sys.stderr.write(f"\r\033[K{console.printable(what)[:70]} {done}")
-            sys.stderr.flush()
+            console.show_progress(f"{done} {what}", width=80)
 
     return show
 
 
 def _show(found: dict[str, Any]) -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write("\r\033[K")
+    console.show_progress("")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("SOURCE", "ITEMS", "PATTERNS", "TWICE", "SKIPPED", "NOTE"):
         table.add_column(column, no_wrap=column != "NOTE", justify="left" if column in ("SOURCE", "NOTE") else "right")

@@ -103,10 +103,9 @@ def list_(
         return
     for proposal in found:
         lacks = f", lacks {', '.join(proposal.missing)}" if proposal.missing else ""
-        said = (
-            f"{proposal.id}  {proposal.status}, {proposal.route}, seen {proposal.seen}{lacks}\n    {proposal.symptom}"
-        )
+        said = f"{proposal.id}  {proposal.status}, {proposal.route}, seen {proposal.seen}{lacks}"
         console.out().print(console.plain(said))
+        console.out().print(console.plain(f"    {proposal.symptom}"))
     if not found:
         console.line(console.err(), "ok", "nothing waits")
 
@@ -139,7 +138,7 @@ def approve(
     changes = flow.patches(ready, _today())
     if not as_json:
         for change in changes:
-            console.out().print(console.plain(change.diff().rstrip("\n")))
+            console.out().print(console.block(change.diff().rstrip("\n")))
     if not dry_run:
         _ask(proposal, is_yes=is_yes)
         ready = flow.approve(ready, changes)

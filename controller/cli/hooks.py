@@ -7,12 +7,12 @@ import os
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from controller.cli.run import settings_for
 from controller.flows import hooks as flow
 from controller.flows import notebook_filters, work_tree
 from controller.reports import console
+from controller.reports.console import Table
 from lanes.local_edits import OVERRIDE
 from manifests.errors import NeedsPerson, UsageError
 

@@ -7,13 +7,13 @@ import os
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from controller.cli import known
 from controller.flows import host as flow
 from controller.flows import hosts_file
 from controller.flows.host_paths import on_host
 from controller.reports import console
+from controller.reports.console import Table
 from controller.settings import explain, read_files
 from lanes.doctor import Finding, is_fit, summary
 from manifests.errors import UsageError
@@ -89,7 +89,7 @@ def check(name: Name = None, as_json: Json = False) -> None:
     Exit codes: 0 fit (warnings do not count), 1 something failed, 2 no host is configured.
     """
     host = _host(name)
-    with console.err().status(f"asking {console.printable(host.name)} ..."):
+    with console.err().status(console.plain(f"asking {host.name} ...")):
         findings = flow.check(host)
     if as_json:
         console.show_json([dataclasses.asdict(finding) for finding in findings])
@@ -166,7 +166,7 @@ def _say_changes(changes: list[str]) -> None:
     out = console.out()
     console.line(out, "ok", f"{hosts_file.config_path()}: {'changed' if changes else 'nothing to change'}")
     for change in changes:
-        out.print(f"  + {console.printable(change)}", markup=False)
+        out.print(f"  + {change}")
 
 
 def _say_known(findings: list[Finding]) -> None:
@@ -181,7 +181,7 @@ def _show(host: HostSettings, findings: list[Finding]) -> None:
     for finding in findings:
         fact = console.plain(finding.fact)
         if finding.mend:
-            fact.append_text(console.plain("\ndo  ", style="bold")).append_text(console.plain(finding.mend))
+            fact.append_text(console.block("\ndo  ", "bold")).append_text(console.plain(finding.mend))
         table.add_row(console.word(finding.level), console.plain(finding.name), fact)
     out = console.out()
     console.show_table(table)

@@ -8,12 +8,12 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from controller.flows import hosts_file, verify_ci
 from controller.flows import init as flow
 from controller.flows.host_paths import on_host
 from controller.reports import console
+from controller.reports.console import Table
 from manifests.errors import HemmaError, UsageError
 
 if TYPE_CHECKING:
@@ -181,9 +181,9 @@ def _ask_until_taken(where: interviewing.Ground, question: Question, offer: inte
         names = [name for name in interviewing.platforms() if name != GENERIC]
         asks += f" ({', '.join(['ssh', *names])})"
     while True:
-        shown, text = f" [{console.printable(offer.value)}]" if offer else "", ""
+        shown, text = f" [{offer.value}]" if offer else "", ""
         try:
-            text = str(typer.prompt(f"{asks}{shown}", default="", show_default=False, err=True))
+            text = str(typer.prompt(console.printable(f"{asks}{shown}"), default="", show_default=False, err=True))
             answer = text if text.strip() else offer.value if offer else ""
             return interviewing.accepted(where, question.key, answer, os.environ) if answer else None
         except UnicodeDecodeError:
@@ -221,7 +221,7 @@ def _say_changes(where: str, changes: list[str]) -> None:
     out = console.out()
     console.line(out, "ok", f"{where}: {'changed' if changes else 'nothing to change'}")
     for change in changes:
-        out.print(f"  + {console.printable(change)}", markup=False)
+        out.print(f"  + {change}")
 
 
 def _pairs(given: list[str] | None, option: str, form: str) -> dict[str, str]:

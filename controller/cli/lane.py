@@ -6,12 +6,12 @@ import os
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 from rich.text import Text
 from typer.core import TyperCommand
 
 from controller.flows import lane as flow
 from controller.reports import console
+from controller.reports.console import Table
 from lanes.classification import Decision
 from manifests.errors import UsageError
 
@@ -99,7 +99,7 @@ def show(report: flow.Report) -> None:
         _show_steps(part, len(report.parts))
     if len(report.parts) > 1:
         order = ", then ".join(part.lane for part in report.parts)
-        console.err().print(f"mixed: {order}; one commit never spans two lanes", markup=False)
+        console.err().print(f"mixed: {order}; one commit never spans two lanes")
 
 
 def _table(answers: tuple[flow.Answer, ...]) -> Table:
@@ -123,12 +123,13 @@ def _texts(answer: flow.Answer, *, changed: bool) -> tuple[str, ...]:
 def _cell(text: str, decision: Decision) -> Text:
     # The safe side was taken because no rule knew: worth a second look.
     style = "yellow" if text == decision.rule and not decision.known else ""
-    return console.plain(console.printable(text), style)
+    return console.plain(text, style)
 
 
 def _show_steps(part: flow.Part, count: int) -> None:
     out = console.out()
     if count > 1 and part.next_steps:
-        out.print(f"\n{part.lane} ({len(part.subjects)})", markup=False, style="bold")
+        out.print()
+        out.print(f"{part.lane} ({len(part.subjects)})", style="bold")
     for step in part.next_steps:
         console.line(out, "do", step)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from controller.flows import memory as flow
 from controller.reports import console
+from controller.reports.console import Table
+from manifests import visible
 from manifests.errors import UsageError
 from manifests.memory import ENTRY_STATUSES, LOG
 
@@ -264,7 +264,7 @@ def merge(base: str, ours: str, theirs: str) -> None:
 
 def _show_entries(entries: list[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps(entries) + "\n")
+        sys.stdout.write(visible.json_text(entries) + "\n")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("WHEN (UTC)", "STATUS", "REQUESTED", "EXECUTED"):

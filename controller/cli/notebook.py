@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import os
 import sys
 from typing import Annotated, Any
 
@@ -81,7 +80,9 @@ def text(
 
     Example: hemma notebook text train.ipynb
     """
-    _write(as_text(flow.load(file), _policy(outputs, widgets, intended)).encode("utf-8", "backslashreplace"))
+    console.show_content(
+        as_text(flow.load(file), _policy(outputs, widgets, intended)).encode("utf-8", "backslashreplace")
+    )
 
 
 @app.command()
@@ -117,7 +118,7 @@ def strip(*, outputs: Outputs = False, widgets: Widgets = False, intended: Inten
 
     if sys.stdin.isatty():
         raise UsageError("a notebook is read from stdin", remedy="hemma notebook strip < train.ipynb")
-    _write(normal_form(sys.stdin.buffer.read(), _policy(outputs, widgets, intended)))
+    console.show_content(normal_form(sys.stdin.buffer.read(), _policy(outputs, widgets, intended)))
 
 
 @app.command()
@@ -178,19 +179,10 @@ def build(
         found = made(source, {"dry": True, "notebook": flavour}, here=here, host=host, quiet=True)
         content = notebook_build.proven(str(found["notebook"]).encode("utf-8"), source)
     if out == "-":
-        _write(content)
+        console.show_content(content)
         return
     atomic_write(out, content, mode=None)
     console.line(console.err(), "ok", f"{out}: {len(content)} bytes, {flavour}")
-
-
-def _write(data: bytes) -> None:
-    try:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        # The reader has seen enough; Python would complain again when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _place(index: int | None, heading: str) -> str:

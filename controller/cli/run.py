@@ -9,8 +9,9 @@ from controller import snapshot
 from controller.cli import run_options
 from controller.flows import run as flow
 from manifests.errors import HemmaError, UsageError
+from manifests.visible import json_text, one_line
 from remote import clone_witness
-from remote.stdio import stderr_notice, stdin_source, write_to
+from remote.stdio import say, stderr_notice, stdin_source, write_to
 
 TYPE_CHECKING = False  # typing itself is not imported: 3 ms of a path that takes 30
 if TYPE_CHECKING:
@@ -145,15 +146,15 @@ def _say_end(end: dict[str, Any], request: dict[str, Any], is_quiet: bool) -> No
     """What the exit code alone does not tell: not found, timed out, ended by the lease."""
     reason, detail = end.get("reason"), end.get("detail")
     if reason == "not-started":
-        sys.stderr.write(f"failed   {detail}\n")
+        say("failed", str(detail))
         if end.get("exit_code") == 127 and request.get("shell") is None:
-            sys.stderr.write("do       is it on PATH there? try --login; for shell syntax use --shell\n")
+            say("do", "is it on PATH there? try --login; for shell syntax use --shell")
     elif is_quiet:
         return
     elif reason == "timed-out":
-        sys.stderr.write(f"failed   ended after --timeout {request['timeout_s']:g} s\n")
+        say("failed", f"ended after --timeout {request['timeout_s']:g} s")
     elif reason == "lease-expired":
-        sys.stderr.write("failed   ended by its lease: this client was away for too long\n")
+        say("failed", "ended by its lease: this client was away for too long")
 
 
 def _detach(settings: dict[str, Any], request: dict[str, Any], is_json: bool) -> int:
@@ -162,7 +163,7 @@ def _detach(settings: dict[str, Any], request: dict[str, Any], is_json: bool) ->
     if is_json:
         _print_json({"run_id": session.run_id, "state": "starting"})
     else:
-        print(session.run_id)
+        print(one_line(session.run_id))
         clone_witness.say(settings["host"], request["clone"], session.reply)
     return 0
 
@@ -180,9 +181,7 @@ def _run_for_json(settings: dict[str, Any], request: dict[str, Any]) -> int:
 
 
 def _print_json(fields: dict[str, Any]) -> None:
-    import json
-
-    print(json.dumps(fields), flush=True)
+    print(json_text(fields), flush=True)
 
 
 def _text(value: object) -> str | None:

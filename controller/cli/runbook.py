@@ -8,10 +8,10 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from controller.flows import runbook as flow
 from controller.reports import console
+from controller.reports.console import Table
 from lanes.runbook_stamps import MONEY_MONTHS, MONTHS, Limits
 from manifests.errors import UsageError
 
@@ -88,7 +88,7 @@ def show(
         show_entry(found)
         return
     out = console.out()
-    out.print(console.plain(found["text"]))
+    out.print(console.block(found["text"]))
     for key, facts in found["facts"].items():
         for fact in facts:
             if isinstance(fact, dict) and "says" in fact:
@@ -128,7 +128,8 @@ def search(
         console.show_json([{key: value for key, value in asdict(hit).items() if key != "score"} for hit in hits])
     for hit in () if as_json else hits:
         where = f"{hit.name} > {hit.section}" if hit.section and hit.section != hit.title else hit.name
-        console.out().print(console.plain(f"{where}  ({hit.path}:{hit.line})\n    {hit.says}"))
+        console.out().print(console.plain(f"{where}  ({hit.path}:{hit.line})"))
+        console.out().print(console.plain(f"    {hit.says}"))
     if not hits:
         console.line(console.err(), "warn", "no page and no entry holds all of these words")
         console.line(console.err(), "do", "hemma runbook list --gotchas")

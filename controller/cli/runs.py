@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from controller.cli.run import settings_for
 from controller.cli.run_options import seconds
 from controller.flows import run as run_flow
 from controller.flows import runs as flow
 from controller.reports import console
+from controller.reports.console import Table
 from lanes.retention import MAX_BYTES
 from manifests.errors import HemmaError, UsageError
 from remote.stdio import stderr_notice, stdin_source, write_to
@@ -76,8 +75,7 @@ def _cells(run: dict[str, Any]) -> list[Any]:
     taken = flow.duration_s(run, time.time())
     code = "" if run["exit_code"] is None else str(run["exit_code"])
     state = console.plain(run["state"], _STATE_STYLES.get(run["state"], ""))
-    command = console.plain(console.printable(run["command"]))
-    return [run["run_id"], state, code, _short(taken), run["who"] or "", command]
+    return [run["run_id"], state, code, _short(taken), run["who"] or "", run["command"]]
 
 
 def _short(length_s: float | None) -> str:
@@ -169,7 +167,7 @@ def stop(
         run_id, state = flow.stop(settings, run, grace_s)
         shown.append({"run_id": run_id, "state": state.state, "exit_code": state.exit_code, "reason": state.reason})
         if not as_json:
-            sys.stdout.write(f"{run_id}  {state.state}  {state.reason}\n")
+            console.show_line(f"{run_id}  {state.state}  {state.reason}")
     if as_json:
         console.show_json(shown)
 
@@ -204,5 +202,6 @@ def prune(
         console.show_json({**done, "dry_run": is_dry})
         return
     word = "would remove" if is_dry else "removed"
-    sys.stdout.write("".join(f"{word} {run_id}\n" for run_id in done["removed"]))
+    for run_id in done["removed"]:
+        console.show_line(f"{word} {run_id}")
     console.err().print(f"{word} {len(done['removed'])} runs")

@@ -7,11 +7,11 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from controller.cli.run import settings_for
 from controller.flows import slices as flow
 from controller.reports import console
+from controller.reports.console import Table
 from manifests.errors import UsageError
 from manifests.slices import EXAMPLE
 
@@ -157,7 +157,7 @@ def localize(
         console.show_json(paths)
         return
     for name, path in paths.items():
-        sys.stdout.write(f"{name}={console.printable(path)}\n")
+        console.show_line(f"{name}={path}")
     if not paths:
         console.line(console.err(), "ok", "this slice has no path that depends on the machine")
 
@@ -181,9 +181,8 @@ def diff(
     for part in ("rows", "files"):
         for sign, what in (("+", "added"), ("-", "removed"), ("~", "changed")):
             names = found[part][what]
-            out.print(
-                console.plain("\n".join(f"{sign} {part[:-1]} {name}" for name in names[:_SHOWN]))
-            ) if names else None
+            for name in names[:_SHOWN]:
+                out.print(console.plain(f"{sign} {part[:-1]} {name}"))
             if len(names) > _SHOWN:
                 out.print(console.plain(f"{sign} and {len(names) - _SHOWN} more {part}"))
     for key, (before, after) in found["settings"].items():
@@ -209,7 +208,7 @@ def _show_files(index: dict[str, Any]) -> None:
 
 
 def _progress(event: dict[str, Any]) -> None:
-    if event["kind"] == "progress" and sys.stderr.isatty():
+    if event["kind"] == "progress":
         data = event["data"]
         is_scan = "scanned" in data
         said = (
@@ -217,8 +216,7 @@ def _progress(event: dict[str, Any]) -> None:
             if is_scan
             else f"{data['rows']} rows read"
         )
-        sys.stderr.write(f"\r\033[K{console.printable(said)[:100]}")
-        sys.stderr.flush()
+        console.show_progress(said)
 
 
 def _silent(_event: dict[str, Any]) -> None:

@@ -10,11 +10,11 @@ import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from controller.cli.run import settings_for
 from controller.flows import status
 from controller.reports import console
+from controller.reports.console import Table
 from controller.snapshot import find_project
 from lanes.merging import ACCEPTABLE, Escalation, SyncPlan
 from manifests.errors import UsageError
@@ -137,9 +137,9 @@ def _show_details(picture: dict[str, Any]) -> None:
     for place in ("local", "host"):
         for entry in picture[place]["dirty"][:10]:
             drift = f" ({entry['drift']})" if entry["drift"] else ""
-            out.print(console.plain(f"  {place}  {entry['kind']}  {console.printable(entry['path'])}{drift}"))
+            out.print(console.plain(f"  {place}  {entry['kind']}  {entry['path']}{drift}"))
     for run in picture["host"]["holding"]:
-        out.print(console.plain(f"  live  {run['run_id']}  {console.printable(run['command'])}"))
+        out.print(console.plain(f"  live  {run['run_id']}  {run['command']}"))
 
 
 def sync(

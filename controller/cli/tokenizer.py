@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Any
 
 import typer
@@ -43,17 +42,15 @@ def tokenizer(
     if as_json:
         console.show_json(found)
         return
-    if sys.stderr.isatty():
-        sys.stderr.write("\r\033[K")
+    console.show_progress("")
     said = f"{found['vocab_size']} tokens from {found['rows']} rows, {found['bytes_per_token']} bytes each"
     console.line(console.out(), "ok", f"{found['path']}: {said}")
     console.line(console.out(), "do", f"hemma commit {found['path']} -m 'A tokenizer'")
 
 
 def _show(event: dict[str, Any]) -> None:
-    if event["kind"] == "progress" and sys.stderr.isatty():
-        sys.stderr.write(f"\r\033[K{event['data']['rows']} rows read")
-        sys.stderr.flush()
+    if event["kind"] == "progress":
+        console.show_progress(f"{event['data']['rows']} rows read")
 
 
 def _silent(_event: dict[str, Any]) -> None:

@@ -11,7 +11,6 @@ import webbrowser
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from controller.cli import known
 from controller.cli.run import settings_for
@@ -19,7 +18,9 @@ from controller.flows import run as run_flow
 from controller.flows import train as flow
 from controller.flows.judged import Judged
 from controller.reports import console
+from controller.reports.console import Table
 from lanes.verdict import Verdict
+from manifests import visible
 from manifests.errors import HemmaError, UsageError
 from manifests.files import atomic_write
 
@@ -74,7 +75,7 @@ def train(
     _approve(flow.approved(request, is_yes=is_yes), as_json=as_json)
     run_id = flow.submit(settings, request)
     if is_detached:
-        sys.stdout.write(f'{{"run_id": "{run_id}"}}\n' if as_json else f"{run_id}\n")
+        sys.stdout.write(visible.json_text({"run_id": run_id}) + "\n") if as_json else console.show_line(run_id)
         return
     if not as_json:
         console.line(console.err(), "ok", f"run {run_id}; Ctrl-C leaves, it goes on")
@@ -202,11 +203,11 @@ def report(
     settings = settings_for(host)
     run_id, page = flow.report(settings, run, dt.datetime.now(dt.UTC))
     if out == "-":
-        sys.stdout.write(page)
+        console.show_content(page.encode("utf-8"))
     else:
         path = out or f"{run_id}.html"
         atomic_write(path, page.encode("utf-8"), mode=None)
-        sys.stdout.write(f"{path}\n")
+        console.show_line(path)
     _say_known_of(settings, run_id)
 
 
@@ -224,7 +225,7 @@ def dashboard(
     from controller.flows.dashboard import served
 
     with served(settings_for(host), run, local_port=port) as url:
-        sys.stdout.write(f"{url}\n")
+        console.show_line(url)
         sys.stdout.flush()
         if is_shown and sys.stdout.isatty():
             webbrowser.open(url)

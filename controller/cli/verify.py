@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 from typing import Annotated
 
 import typer
@@ -87,9 +86,7 @@ def asked(
 
 def _progress(done: int, total: int, what: str) -> None:
     """A line that counts on a terminal; nothing elsewhere."""
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r\033[K{done}/{total} {console.printable(what)[:70]}" if what else "\r\033[K")
-        sys.stderr.flush()
+    console.show_progress(f"{done}/{total} {what}" if what else "", width=80)
 
 
 def _text(report: VerifyReport, form: str) -> str:
@@ -104,4 +101,4 @@ def _give(text: str, out: str | None) -> None:
     if out is not None:
         atomic_write(os.path.abspath(out), raw, mode=None)
         return
-    typer.get_binary_stream("stdout").write(raw)
+    console.show_content(raw)

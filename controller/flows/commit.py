@@ -14,10 +14,10 @@ from typing import Any
 from controller.flows import thin
 from controller.flows.files import host_path, lane_note
 from controller.flows.judged import Judged
-from lanes.lane_steps import quoted
 from lanes.merging import LOGIC_IN_CELLS
 from lanes.provenance import run_of_commit
 from lanes.verdict import Reason, Verdict
+from manifests.commands import word as quoted
 from manifests.errors import RepositoryError, UsageError
 from remote.agent.frames import text_of
 from remote.host import Host

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller.flows.files import guard_judged, host_path, lane_note
-from lanes.lane_steps import quoted
+from manifests.commands import word as quoted
 from manifests.errors import HemmaError, NeedsPerson, UsageError
 from manifests.places import private_dir, state_dir
 from remote import files

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 
 from lanes import guards
 from manifests.errors import HemmaError, Unreachable
@@ -16,6 +15,7 @@ from remote.agent.frames import text_of
 from remote.host import target_of
 from remote.run_ids import new_run_id
 from remote.session import HostRefused, Session
+from remote.stdio import say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -175,6 +175,6 @@ class Capture:
 def show_error(error: HemmaError) -> None:
     """The refusal on screen: what, and what to do. Plain text: this path has no rich."""
     word = "refused" if error.exit_code in (2, 66, 67, 68, 75) else "failed"
-    sys.stderr.write(f"{word:<8} {error.message}\n")
+    say(word, error.message)
     if error.remedy:
-        sys.stderr.write(f"do       {error.remedy}\n")
+        say("do", error.remedy)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rich.table import Table
-
 from controller.reports import console
+from controller.reports.console import Table
 from lanes.drive_runs import Row
 
 _STATE_STYLES = {
@@ -50,7 +49,7 @@ def cells(row: Row) -> list[Any]:
         "" if row.eta_s is None or row.is_over else length(row.eta_s),
         "" if row.age_s is None else f"{length(row.age_s)} ago",
         console.plain(row.step),
-        console.plain(console.printable(row.alert)[:200]),
+        console.plain(row.alert[:200]),
     ]
 
 

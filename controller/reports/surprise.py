@@ -14,6 +14,7 @@ from importlib import metadata
 from manifests.errors import HemmaError
 from manifests.files import atomic_write
 from manifests.places import state_dir
+from remote.stdio import say
 
 EXIT_SURPRISE = 70
 
@@ -45,7 +46,7 @@ def report(error: Exception, verb: str = "run") -> int:
         place = f"report: {write(error, verb, os.environ, os.path.join(state_dir(), 'reports'))}"
     except HemmaError as no_report:
         place = no_report.message
-    sys.stderr.write(f"failed   internal error: {type(error).__name__}; {place}\n")
+    say("failed", f"internal error: {type(error).__name__}; {place}")
     return EXIT_SURPRISE
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from types import TracebackType
@@ -13,6 +12,7 @@ from rich.live import Live
 from controller.reports import console
 from controller.reports.training_status import BARS, Status, duration, sparkline
 from lanes.analyses import standing
+from manifests import visible
 
 __all__ = ["BARS", "EventScreen", "alert_words", "sparkline"]
 
@@ -82,7 +82,7 @@ class EventScreen:
             self.last_stop = event
         self._analysis = standing(self._analysis, event["kind"], event.get("data") or {})
         if self.as_json:
-            sys.stdout.write(json.dumps(event) + "\n")
+            sys.stdout.write(visible.json_text(event) + "\n")
             sys.stdout.flush()
         else:
             self._show(event["kind"], event.get("data") or {}, str(event.get("at", "")))

@@ -10,10 +10,10 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
-from rich.table import Table
 from rich.text import Text
 
 from controller.reports import console
+from controller.reports.console import Table
 from lanes.gates import STAGES
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -91,7 +91,7 @@ class Status:
             lines.append(loss + Text(console.printable(curve(self.losses)), style="cyan"))
         if self._alert:
             verdict, text = self._alert
-            lines.append(Text("  ") + console.word(verdict) + Text(f"  {console.printable(text)}", style="dim"))
+            lines.append(Text("  ") + console.word(verdict) + console.plain(f"  {text}", "dim"))
         for each in lines:
             if isinstance(each, Text):
                 each.no_wrap, each.overflow = True, "ellipsis"
@@ -102,7 +102,7 @@ class Status:
         since = (dt.datetime.now(dt.UTC) - self._begun).total_seconds() if self._begun else 0.0
         stage = str(self._stage)
         number = f"stage {[*STAGES].index(stage) + 1} of {len(STAGES)}" if stage in STAGES else ""  # type: ignore[arg-type]
-        grid.add_row(self._spinner, Text(stage, style="bold"), Text(f"{duration(since)}  {number}", style="dim"))
+        grid.add_row(self._spinner, console.plain(stage, "bold"), Text(f"{duration(since)}  {number}", style="dim"))
         return grid
 
     def _bar(self) -> RenderableType:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from rich.table import Table
-
 from controller.reports import console
+from controller.reports.console import Table
 from manifests.verify import VerifyReport
 
 _STYLES = {"WIRED": "green", "NOT WIRED": "bold red", "DUPLICATE": "yellow"}

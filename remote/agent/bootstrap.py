@@ -1,6 +1,6 @@
 """The first stage: what `python3 -c` runs on the host before anything of ours is there.
 
-It reads one line, `<sha256> <length>`, from stdin. A zip of that digest in the cache is started at once; else it asks for
+It reads one line, `<sha256> <length> <state folder as JSON>`, from stdin. A zip of that digest in the cache is started at once; else it asks for
 the bytes, checks them, stores them by rename and starts them. Everything it says begins with MAGIC, so that banners and
 start-up files that print are skipped by the reader. It must parse on any Python 3, to be able to say that 3.9 is needed.
 """
@@ -8,6 +8,7 @@ start-up files that print are skipped by the reader. It must parse on any Python
 # This file's source is sent as it is. On the host `source` is the binary stdin it came from.
 
 import hashlib
+import json
 import os
 import sys
 
@@ -21,7 +22,7 @@ OLDEST = (3, 9)
 
 def say(word: str) -> None:
     """One word to the controller, after the magic token."""
-    os.write(1, MAGIC + word.encode("ascii", "replace") + b"\n")
+    os.write(1, MAGIC + word.encode("utf-8", "replace") + b"\n")
 
 
 def digest_of(path: str) -> str:
@@ -60,11 +61,14 @@ def receive(source: "BinaryIO", length: int, digest: str, path: str) -> None:
 
 def main(source: "BinaryIO") -> None:
     """Find or fetch the agent and become it."""
-    digest, length = source.readline().decode("ascii").split()
+    digest, length, place = source.readline().decode("ascii").split(" ", 2)
+    state_dir = json.loads(place)
     if sys.version_info[:2] < OLDEST:
         say("OLD " + sys.version.split()[0])
         sys.exit(1)
     cache = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "hemma", "agent")
+    if state_dir:  # whoever keeps the state elsewhere has no room, or no right to write, in the home
+        cache = os.path.join(os.path.expanduser("~"), os.path.expanduser(state_dir), "agent")
     path = os.path.join(cache, digest + ".zip")
     try:
         if digest_of(path) != digest:

@@ -250,7 +250,7 @@ def _staged(request: dict[str, object]) -> str:
     name = str(request.get("upload"))
     if not re.match("[0-9a-f]{8,64}$", name):
         raise store.Refused("usage", "%r is no name for an upload" % name, exit_code=2)
-    return os.path.join(replace.state_folder(request), "incoming", name)
+    return os.path.join(store.private(os.path.join(replace.state_folder(request), "incoming")), name)
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 
-from . import frames, identity, store
+from . import frames, identity, ownership, store
 
 
 class Relay:
@@ -44,6 +44,9 @@ class Relay:
         finally:
             os.fchdir(here)
             os.close(here)
+        if not ownership.is_own_peer(sock):
+            sock.close()
+            return False
         self.adopt(sock)
         return True
 

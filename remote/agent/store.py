@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 
-from . import identity
+from . import identity, ownership
 
 STREAMS: tuple[str, ...] = ("stdout", "stderr")
 # Room that must be there before a run starts: its record, and a little output.
@@ -37,10 +37,26 @@ def now_iso() -> str:
 
 
 def runs_folder(state_dir: str | None) -> str:
-    """The folder of all runs; `state_dir` None means $XDG_STATE_HOME/hemma or ~/.local/state/hemma."""
+    """The folder of all runs; `state_dir` None means $XDG_STATE_HOME/hemma or ~/.local/state/hemma.
+
+    Every verb comes by here, so it is looked at here whose it is. Raises Refused (not-private).
+    """
     if not state_dir:
         state_dir = os.path.join(os.environ.get("XDG_STATE_HOME") or "~/.local/state", "hemma")
-    return os.path.join(os.path.expanduser(state_dir), "runs")
+    return private(os.path.join(os.path.expanduser(state_dir), "runs"))
+
+
+def private(path: str) -> str:
+    """The folder itself, which is ours alone or not there yet. Raises Refused (not-private)."""
+    fault = ownership.fault_of(path)
+    if fault:
+        raise Refused(
+            "not-private",
+            "%s on the host is not yours alone: %s" % (path, fault),
+            "look what is there and remove it or `chmod go-rwx` it, or set host.state_dir to another folder",
+            75,
+        )
+    return path
 
 
 def spool_path(folder: str, stream: str) -> str:
@@ -49,14 +65,9 @@ def spool_path(folder: str, stream: str) -> str:
 
 
 def make_private(path: str) -> None:
-    """Make a folder and whatever is missing above it with mode 0700; os.makedirs gives the mode to the last one only."""
-    parent = os.path.dirname(path)
-    if parent != path and not os.path.isdir(parent):
-        make_private(parent)
-    try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        pass
+    """Make a folder and whatever is missing above it with mode 0700. Raises OSError, Refused (not-private)."""
+    ownership.make(path)
+    private(path)
 
 
 def create(runs: str, run_id: str, record: dict[str, object]) -> str | None:

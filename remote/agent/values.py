@@ -73,7 +73,8 @@ def _forget_old(folder: str) -> None:
 
 def _folder(request: dict[str, object]) -> str:
     state_dir = request.get("state_dir")
-    return os.path.join(os.path.dirname(store.runs_folder(str(state_dir) if state_dir else None)), "values")
+    runs = store.runs_folder(str(state_dir) if state_dir else None)
+    return store.private(os.path.join(os.path.dirname(runs), "values"))
 
 
 def _checked(name: str) -> str:

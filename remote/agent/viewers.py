@@ -8,7 +8,7 @@ import socket
 import struct
 from typing import Callable
 
-from . import frames
+from . import frames, ownership
 
 NAME = "control.sock"
 # A viewer that does not read loses wake-ups beyond this, no output: that is in the spool.
@@ -98,6 +98,9 @@ class Viewers:
         try:
             sock, _ = self.listener.accept()
         except OSError:
+            return
+        if not ownership.is_own_peer(sock):
+            sock.close()
             return
         self.add(sock)
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lanes.lane_steps import Edit, State, command_steps, first_step, quoted, revision_steps, shell_steps, steps
+from lanes.lane_steps import Edit, State, command_steps, first_step, revision_steps, shell_steps, steps
 
 STATES: tuple[State, ...] = ("asked", "untracked", "added", "changed", "deleted", "removed", "conflicted", "gone")
 EDITS = st.lists(
@@ -91,18 +89,3 @@ def test_no_command_discards_anything(lane: str, edits: list[Edit]) -> None:
     told = [*steps(lane, named), *(first_step(lane, edit) for edit in named)]  # type: ignore[arg-type]
     assert not [step for step in told if any(word in step for word in DISCARDS)]
     assert all("\n" not in step for step in told)
-
-
-@given(st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=20) | st.binary(max_size=12))
-def test_a_quoted_word_is_that_word_to_bash(word: str | bytes) -> None:
-    raw = word.encode() if isinstance(word, str) else word.replace(b"\0", b"")
-    shown = quoted(raw.decode("utf-8", "surrogateescape"))
-    assert "\n" not in shown
-    # Through a test's own bash: what a person pastes must be one word, byte for byte.
-    told = subprocess.run(["bash", "-c", f"printf %s {shown}"], capture_output=True, check=True)
-    assert told.stdout == raw
-
-
-@given(st.text())
-def test_any_text_can_be_quoted(word: str) -> None:
-    assert quoted(word).isprintable()

@@ -63,7 +63,7 @@ def test_a_path_is_absolute_whatever_it_was(tmp_path: Path) -> None:
         f"{tmp_path}/origin/.git",
     ):
         assert clone.address(url, str(tmp_path / "repo")) == expected
-    assert clone.address("./a:b", "/srv") == "file:///srv/a:b"
+    assert clone.address("./a:b", "/srv") == "file:" + "///srv/a:b"
 
 
 def facts(roots: str = "", origin: str | None = None, **more: Any) -> dict[str, object]:
@@ -151,6 +151,7 @@ def test_roots_are_right_after_every_kind_of_move(tmp_path: Path) -> None:
         ("merge", "-q", "--allow-unrelated-histories", "-m", "more", "far"),
         ("merge", "-q", "--allow-unrelated-histories", "-m", "all", "main~1"),
     ]
+    expected: list[str] = []
     for move in moves:
         git(repo, *move)
         found = clone.learn(str(repo), cache)

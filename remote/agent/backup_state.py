@@ -1,0 +1,266 @@
+"""The state of a clone as a backup has to know it: what git does not hold, and where everything points.
+
+Two git calls at once, `status` and `for-each-ref`; the rest is read from files of the git directory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from typing import Iterator, NamedTuple
+
+from . import frames, store
+from .backup_clone import Clone, Stat, filters_in, finish, read_bytes, stat_of
+
+STATUS = ("status", "--porcelain=v2", "-z", "--untracked-files=all", "--no-renames", "--ignore-submodules=dirty")
+OURS = b"refs/hemma/"
+BACKUPS = b"refs/hemma/backup/"
+# What a merge, rebase, pick or bisection under way keeps beside the index.
+_OPERATION_FILES = (
+    b"MERGE_HEAD",
+    b"MERGE_MSG",
+    b"MERGE_MODE",
+    b"MERGE_AUTOSTASH",
+    b"SQUASH_MSG",
+    b"CHERRY_PICK_HEAD",
+    b"REVERT_HEAD",
+    b"REBASE_HEAD",
+    b"ORIG_HEAD",
+    b"AUTO_MERGE",
+    b"BISECT_LOG",
+    b"BISECT_NAMES",
+    b"BISECT_START",
+    b"BISECT_TERMS",
+    b"BISECT_EXPECTED_REV",
+    b"BISECT_ANCESTORS_OK",
+    b"BISECT_FIRST_PARENT",
+)
+_OPERATION_FOLDERS = (b"rebase-merge", b"rebase-apply", b"sequencer")
+# Settings of the clone itself; an undo brings back only what is missing of them.
+_SETTINGS = (b"config", b"info/exclude", b"info/attributes", b"info/sparse-checkout")
+_OPERATION_BYTES = 4 << 20
+_OPERATION_COUNT = 1000
+_COMMIT = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+# `ls-files -v`: a small letter is assume-unchanged, S is skip-worktree.
+_FLAGGED = re.compile(rb"(?:^|\0)([a-zS]) ([^\0]+)")
+
+
+class Side(NamedTuple):
+    """One stage of a conflicted path in the index."""
+
+    stage: int
+    mode: bytes
+    oid: bytes
+
+
+class Status(NamedTuple):
+    """What `git status` told. Paths are bytes, relative to the top of the work tree."""
+
+    changed: list[bytes]  # differ from the index, or are untracked: their bytes are nowhere in git
+    deleted: list[bytes]  # in the index, not in the work tree
+    nested: list[bytes]  # repositories inside this one
+    unmerged: dict[bytes, list[Side]]
+    intended: list[bytes]  # added by `git add -N`
+    is_staged: bool
+
+
+class Head(NamedTuple):
+    """HEAD: the ref it names (None when detached) and the commit it comes to (None when unborn)."""
+
+    ref: bytes | None
+    commit: bytes | None
+
+
+class Ref(NamedTuple):
+    """One ref: the object it names and, for a symbolic one, the ref it points to."""
+
+    oid: bytes
+    target: bytes
+
+
+class Look(NamedTuple):
+    """One look at a clone; `digest_parts` changes whenever anything that a backup keeps may have changed."""
+
+    status: Status
+    refs: dict[bytes, Ref]
+    ours: dict[bytes, Ref]  # refs/hemma/*
+    head: Head
+    files: dict[bytes, Stat]  # every listed file that is there
+    beside: dict[bytes, Stat]  # operation files and settings, by their place relative to the git directories
+    flagged: list[tuple[bytes, bytes]]
+    index_stat: Stat | None
+    stash: Stat | None
+    status_ms: float
+    filters_key: list[object]
+    digest_parts: list[bytes]
+
+
+def look(clone: Clone, known: dict[str, object], extra: list[bytes]) -> Look:
+    """Look at the clone. `known` is what was noted last time, `extra` are more files to keep. Raises store.Refused."""
+    filters_key = _filters(clone, known)
+    started = time.monotonic()
+    asked = clone.start(*STATUS)
+    index = stat_of(os.path.join(clone.git_dir, b"index"))
+    refs_asked = clone.start("for-each-ref", "--format=%(objectname) %(refname) %(symref)")
+    flags_asked = None
+    if [index] != [_stat(known.get("index"))]:
+        flags_asked = clone.start("ls-files", "-v", "-z")
+    listing = finish(refs_asked)
+    told = finish(asked)
+    status_ms = (time.monotonic() - started) * 1000
+    flagged = _flagged_in(finish(flags_asked), clone) if flags_asked is not None else _pairs(known.get("flagged"))
+    every = dict(_refs_in(listing))
+    refs = {name: ref for name, ref in every.items() if not name.startswith(OURS)}
+    status = _status_of(told)
+    files = _stats(clone, [*status.changed, *(path for _, path in flagged), *extra])
+    beside = dict(_beside(clone))
+    stash = stat_of(os.path.join(clone.common_dir, b"logs", b"refs", b"stash"))
+    head = _head(clone, refs)
+    parts = [told, repr(head).encode(), repr((flagged, stash)).encode()]
+    parts += [b"%s %s %s" % (name, ref.oid, ref.target) for name, ref in refs.items()]
+    parts += [path + repr(tuple(stat)).encode() for path, stat in files.items()]
+    parts += [name + repr(tuple(stat)).encode() for name, stat in beside.items()]
+    ours = {name: ref for name, ref in every.items() if name.startswith(OURS)}
+    return Look(status, refs, ours, head, files, beside, flagged, index, stash, status_ms, filters_key, parts)
+
+
+def _filters(clone: Clone, known: dict[str, object]) -> list[object]:
+    """Find the clean filters to switch off, from memory when no settings file changed since; returns what they depend on."""
+    home = os.path.expanduser("~")
+    personal = os.path.join(os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config"), "git", "config")
+    places = [os.path.join(clone.common_dir, b"config"), os.path.join(clone.git_dir, b"config.worktree")]
+    places += [os.fsencode(path) for path in (os.path.join(home, ".gitconfig"), personal, "/etc/gitconfig")]
+    key: list[object] = [list(stat) if stat else None for stat in map(stat_of, places)]
+    names = known.get("filters")
+    if known.get("filters_key") == key and isinstance(names, list):
+        clone.filters = [str(name) for name in names]
+        return key
+    listing = clone.run("config", "--list", "-z")
+    clone.filters = filters_in(listing)
+    # An included file may change without any of these changing.
+    has_includes = any(entry.startswith((b"include.", b"includeif.")) for entry in listing.split(b"\0"))
+    return [] if has_includes else key
+
+
+def _status_of(told: bytes) -> Status:
+    found = Status([], [], [], {}, [], False)
+    is_staged = False
+    for field in told.split(b"\0"):
+        kind = field[:2]
+        if kind == b"? ":
+            (found.nested if field.endswith(b"/") else found.changed).append(field[2:].rstrip(b"/"))
+        elif kind == b"1 ":
+            _, xy, sub, _, _, _, _, _, path = field.split(b" ", 8)
+            if xy == b".A":
+                found.intended.append(path)
+            is_staged = is_staged or xy[:1] != b"."
+            if xy[1:] == b"D":
+                found.deleted.append(path)
+            elif sub[:1] == b"S":
+                found.nested.append(path)
+            elif xy[1:] != b".":
+                found.changed.append(path)
+        elif kind == b"u ":
+            _, _, sub, *modes, _, one, two, three, path = field.split(b" ", 10)
+            sides = zip((1, 2, 3), modes, (one, two, three))
+            found.unmerged[path] = [Side(stage, mode, oid) for stage, mode, oid in sides if mode != b"000000"]
+            (found.nested if sub[:1] == b"S" else found.changed).append(path)
+    return found._replace(is_staged=is_staged)
+
+
+def _refs_in(listing: bytes) -> Iterator[tuple[bytes, Ref]]:
+    for line in listing.split(b"\n"):
+        if line:
+            oid, name, target = line.split(b" ", 2)
+            yield name, Ref(oid, target)
+
+
+def _head(clone: Clone, refs: dict[bytes, Ref]) -> Head:
+    text = read_bytes(os.path.join(clone.git_dir, b"HEAD")).strip()
+    if text == b"ref: refs/heads/.invalid":  # a reftable repository keeps it elsewhere
+        said = clone.try_run("symbolic-ref", "-q", "HEAD")
+        text = (
+            b"ref: " + said.strip() if said else (clone.try_run("rev-parse", "-q", "--verify", "HEAD") or b"").strip()
+        )
+    if not text.startswith(b"ref: "):
+        return Head(None, text or None)
+    name = text[len(b"ref: ") :]
+    ref = refs.get(name)
+    return Head(name, ref.oid if ref else None)
+
+
+def _stats(clone: Clone, paths: list[bytes]) -> dict[bytes, Stat]:
+    found = ((path, stat_of(clone.place(path))) for path in dict.fromkeys(paths))
+    return {path: stat for path, stat in found if stat is not None}
+
+
+def _flagged_in(listing: bytes, clone: Clone) -> list[tuple[bytes, bytes]]:
+    """Files that git was told not to look at: they may differ, and `status` does not say so."""
+    is_sparse = stat_of(os.path.join(clone.git_dir, b"info", b"sparse-checkout")) is not None
+    # Where a sparse checkout is used git itself takes the mark from a file that is there.
+    return [pair for pair in _FLAGGED.findall(listing) if not (is_sparse and pair[0] == b"S")]
+
+
+def _beside(clone: Clone) -> Iterator[tuple[bytes, Stat]]:
+    names = [b"state/" + name for name in _OPERATION_FILES]
+    for folder in _OPERATION_FOLDERS:
+        for above, _, inside in os.walk(os.path.join(clone.git_dir, folder)):
+            names += [b"state/" + os.path.relpath(os.path.join(above, name), clone.git_dir) for name in inside]
+    names += [b"common/" + name for name in _SETTINGS]
+    if clone.git_dir != clone.common_dir:
+        names += [b"state/" + name for name in (b"config.worktree", b"info/sparse-checkout")]
+    for name in names[:_OPERATION_COUNT]:
+        stat = stat_of(place_beside(clone, name))
+        if stat is not None and stat.size <= _OPERATION_BYTES:
+            yield name, stat
+
+
+def place_beside(clone: Clone, name: bytes) -> bytes:
+    """Where a file of `Look.beside` lies."""
+    kind, _, rest = name.partition(b"/")
+    return os.path.join(clone.common_dir if kind == b"common" else clone.git_dir, rest)
+
+
+def commits_in(content: bytes) -> list[bytes]:
+    """The full object names that stand on lines of their own in an operation's file."""
+    return [word for line in content[:65536].split(b"\n") for word in line.split()[:1] if _COMMIT.fullmatch(word)]
+
+
+def stash_entries(clone: Clone, refs: dict[bytes, Ref]) -> list[tuple[bytes, bytes]]:
+    """(commit, message) of every stash, newest first."""
+    if b"refs/stash" not in refs:
+        return []
+    said = clone.run("reflog", "show", "-z", "--format=%H %gs", "refs/stash")
+    pairs = [entry.partition(b" ") for entry in said.split(b"\0") if entry]
+    return [(oid, message) for oid, _, message in pairs]
+
+
+def read_notes(clone: Clone, name: bytes) -> dict[str, object]:
+    """What was noted in this work tree's git directory, or nothing when it is missing or broken."""
+    try:
+        found = json.loads(read_bytes(clone.own(name), 256 << 20) or b"{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _stat(value: object) -> Stat | None:
+    return Stat(*value) if isinstance(value, list) and len(value) == len(Stat._fields) else None
+
+
+def _pairs(value: object) -> list[tuple[bytes, bytes]]:
+    pairs = value if isinstance(value, list) else []
+    return [(frames.bytes_of(str(pair[0])), frames.bytes_of(str(pair[1]))) for pair in pairs]
+
+
+def is_locked(clone: Clone) -> bool:
+    """Whether another git command is changing the index right now."""
+    return os.path.lexists(os.path.join(clone.git_dir, b"index.lock"))
+
+
+def refuse_if_locked(clone: Clone) -> None:
+    """Raises store.Refused when another git command is changing the index right now."""
+    if is_locked(clone):
+        raise store.Refused("git-busy", "another git command is at work in this clone", "try again when it is done", 75)
