@@ -17,13 +17,35 @@ PLAIN_SIGHT = "plain-sight"
 OWN_CALLS = "own-calls"
 
 
+# What words leave open and the repository knows. FILE: is the word a file, and no commit? MOVES: does `reset WORD` take
+# commits away from the branch? REF: is there such a ref already? BACK: does the ref, as it is, hold what the new value
+# does not? SEEN: whoever sees the real call (aliases expanded, a snapshot taken before) has nothing to fear.
+FILE = "file"
+MOVES = "moves"
+REF = "ref"
+BACK = "back"
+SEEN = "seen"
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A question that decides whether a harm is one: its kind (above) and the words it is about."""
+
+    kind: str
+    words: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Harm:
-    """One way to lose something: the rule it breaks, what it does (after "`git …`"), and what to do instead."""
+    """One way to lose something: the rule it breaks, what it does (after "`git …`"), and what to do instead.
+
+    With a `doubt` it is one only if the answer to that question is yes.
+    """
 
     rule: str
     does: str
     steps: tuple[str, ...]
+    doubt: Doubt | None = None
 
 
 REWRITES = Harm(MERGE_ONLY, "rewrites commits that others may have", ("git merge <branch>", "hemma sync"))
@@ -64,7 +86,18 @@ FORGETS_REMOTE = Harm(
 PRUNES = Harm(KEEP_OBJECTS, "deletes objects that could still be brought back", ("git gc --no-prune",))
 MIRRORS = Harm(KEEP_REFS, "makes every later fetch or push overwrite refs", ("git remote add <name> <url>",))
 HIDES = Harm(PLAIN_SIGHT, "hides what is to be done", ("git <command> <arguments>",))
-HIDES_UPDATES = Harm(PLAIN_SIGHT, "reads what to do from its input, unseen", ("git update-ref <ref> <new> <old>",))
+HIDES_UPDATES = Harm(
+    PLAIN_SIGHT,
+    "reads what to do from its input, unseen",
+    ("git branch <new> <commit>",),
+    Doubt(SEEN),  # refs are in every snapshot
+)
+CHOOSES = Harm(
+    KEEP_WORK,
+    "replaces what a file holds by one side of it",
+    ("git stash push --include-untracked",),
+    Doubt(SEEN),  # a conflict is settled so, with the former content in the snapshot
+)
 UNGUARDS = Harm(
     PLAIN_SIGHT,
     "changes what later, harmless looking commands do",
@@ -137,12 +170,12 @@ _CHECKOUT: Mapping[str, Harm] = {
     "-m": MIXES,
     "--merge": MIXES,
     "--conflict": MIXES,
-    "-p": DISCARDS,
-    "--patch": DISCARDS,
-    "-2": DISCARDS,
-    "--ours": DISCARDS,
-    "-3": DISCARDS,
-    "--theirs": DISCARDS,
+    "-p": CHOOSES,
+    "--patch": CHOOSES,
+    "-2": CHOOSES,
+    "--ours": CHOOSES,
+    "-3": CHOOSES,
+    "--theirs": CHOOSES,
     "--pathspec-from-file": DISCARDS,
 }
 _FORCE: Mapping[str, Harm] = {"-f": DISCARDS, "--force": DISCARDS}

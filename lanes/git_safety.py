@@ -2,7 +2,8 @@
 
 `judge` refuses what can lose uncommitted work, a commit's last ref, or a commit of origin, and allows the rest: it knows
 git, not the user's aliases and extensions. `ours` is for Hemma's own calls: an allow-list on top. Both see words only, so
-a word that could be either (`git checkout NAME`: a branch, or a file to overwrite) is refused with the plain form.
+a word that could be either (`git checkout NAME`: a branch, or a file to overwrite) is refused with the plain form; who can
+ask the repository hands the answers to lanes.git_guard. These files travel with the agent: standard library, Python 3.9.
 
 What stays allowed and moves something: `stash pop` (the work goes back into the tree), `fetch --prune` (refs/remotes is
 origin's to move), `--abort` of an unfinished operation, plain `git gc` (its two weeks of grace).
@@ -10,16 +11,13 @@ origin's to move), `--abort` of an unfinished operation, plain `git gc` (its two
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
-
-from manifests.errors import NeedsPerson
 
 from lanes import git_harms as harms
 from lanes.git_config import setting_harm
-from lanes.git_harms import Harm
+from lanes.git_harms import Doubt, Harm
 from lanes.git_words import Words, split, words_of
 from lanes.verdict import Reason, Verdict
 
@@ -42,34 +40,30 @@ OWN_SUBCOMMANDS: Mapping[str, tuple[str, ...]] = {
     "submodule": ("", "status"),
     "worktree": ("list",),
 }
-# Programs that start the command in their later words.
-_STARTERS = frozenset((
-    "chronic", "command", "doas", "env", "exec", "flock", "ionice", "nice", "nohup", "numactl", "setsid", "srun", "stdbuf",
-    "sudo", "taskset", "time", "timeout", "unbuffer", "xargs",
-))  # fmt: skip
-_SHELLS = ("ash", "bash", "dash", "ksh", "sh", "zsh")
-_SHELL_ENDS = ";&|()`\n{}"
+_SHELL_SIGNS = frozenset("\\;&|()<>$`{}*?[]~#!\n\r")
 _MOST_SHOWN = 60
 
 
 def judge(argv: Sequence[str]) -> Verdict:
     """Whether the command `git *argv` may run; a *no* carries every reason and the commands to use instead. Never raises."""
+    return verdict_of(harms_of(argv))
+
+
+def harms_of(argv: Sequence[str]) -> list[tuple[Harm, str]]:
+    """Everything that `git *argv` may do wrong, each with the words that show it; those in doubt too."""
     call = split(argv)
     found = list(_hidden(call.strange, call.settings))
     # `git X --help` opens the manual page and does nothing else; so does a lone -h.
     if call.command and call.arguments[:1] != ("--help",) and call.arguments != ("-h",):
         found += _command(call.command, call.arguments)
+    return found
+
+
+def verdict_of(found: Sequence[tuple[Harm, str]]) -> Verdict:
+    """The verdict that these harms make: allowed when there is none."""
     reasons = dict.fromkeys(Reason(harm.rule, f"`git {what}` {harm.does}") for harm, what in found)
     steps = dict.fromkeys(step for harm, _ in found for step in harm.steps)
     return Verdict(not found, tuple(reasons), tuple(steps))
-
-
-def judge_shell(text: str) -> Verdict:
-    """Whether a shell line may run, as far as its plain `git …` commands go. What expansions make of it is not seen."""
-    verdicts = [judge(argv) for argv in _git_commands(text)]
-    reasons = dict.fromkeys(reason for verdict in verdicts for reason in verdict.reasons)
-    steps = dict.fromkeys(step for verdict in verdicts for step in verdict.next_steps)
-    return Verdict(not reasons, tuple(reasons), tuple(steps))
 
 
 def ours(argv: Sequence[str]) -> Verdict:
@@ -82,54 +76,13 @@ def ours(argv: Sequence[str]) -> Verdict:
     return Verdict(False, (reason,), ("hemma run -- git <command> <arguments>",))
 
 
-def judge_command(argv: Sequence[str]) -> Verdict:
-    """Whether a command of any program may run: plain git, git behind `env`, `timeout` and the like, or a shell's line."""
-    for at, word in enumerate(argv):
-        program = word.rpartition("/")[2]
-        if program == "git":
-            return judge(argv[at + 1 :])
-        if program in _SHELLS:
-            return judge_shell("\n".join(argv[at + 1 :]))
-        if at == 0 and program not in _STARTERS:
-            break
-    return Verdict(allowed=True)
-
-
-class GitRefused(NeedsPerson):
-    """A git command that could lose work or rewrite history; `verdict` says by which rules, and what to do instead."""
-
-    code = "git-refused"
-    verdict = Verdict(allowed=False)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The error as agents read it under --json, with the whole verdict."""
-        return {**super().as_dict(), "verdict": self.verdict.as_dict()}
-
-
-def demand(argv: Sequence[str]) -> None:
-    """Raise GitRefused (75) unless `judge` allows `git *argv`."""
-    _demand(judge(argv))
-
-
-def demand_run(argv: Sequence[str], shell: str | None = None) -> None:
-    """Raise GitRefused (75) unless the command `argv`, or the line `shell` in its stead, may run on the host (S9-R08)."""
-    _demand(judge_command(argv) if shell is None else judge_shell(shell))
-
-
-def _demand(verdict: Verdict) -> None:
-    if not verdict.allowed:
-        rules = ", ".join(dict.fromkeys(reason.rule for reason in verdict.reasons))
-        facts = "; ".join(reason.fact for reason in verdict.reasons)
-        refused = GitRefused(f"{facts} (rule: {rules})", remedy="   or   ".join(verdict.next_steps))
-        refused.verdict = verdict
-        raise refused
-
-
 def _hidden(strange: str | None, settings: Sequence[tuple[str, str | None]]) -> Found:
     if strange is not None:
         yield harms.HIDES, _shown(strange)
     for name, value in settings:
         if harm := setting_harm(name, value):
+            is_alias = name.lower().startswith("alias.")
+            harm = dataclasses.replace(harm, doubt=Doubt(harms.SEEN)) if is_alias else harm
             yield harm, _shown("-c", name if value is None else f"{name}={value}")
 
 
@@ -144,7 +97,7 @@ def _command(command: str, arguments: tuple[str, ...]) -> Found:
             yield harm, _shown(key)
         for flag, harm in harms.REFUSED_FLAGS.get(key, {}).items():
             if typed := words.typed(flag, harms.EXACT.get(command, ())):
-                yield harm, _shown(key, typed)
+                yield (_if_there(key, words, arguments) if harm is harms.OVERWRITES_REF else harm), _shown(key, typed)
     if closer := _CLOSER.get(command):
         yield from closer(command, words, arguments)
 
@@ -207,16 +160,36 @@ def _push(command: str, words: Words, _: tuple[str, ...]) -> Found:
             yield harms.DELETES_AT_ORIGIN, _shown(command, refspec)
 
 
+def _if_there(key: str, words: Words, arguments: tuple[str, ...]) -> Harm:
+    """A forced branch or tag overwrites only one that is there; which one it is must be certain, or it stays refused."""
+    given = words.positionals
+    name = None
+    if key in ("checkout", "switch", "worktree add"):
+        flags = {"checkout": ("-B",), "switch": ("-C", "--force-create"), "worktree add": ("-B",)}[key]
+        name = next((value for flag, value in _pairs(arguments) if flag in flags), None)
+    elif key == "branch" and given and not {"d", "D"} & set(words.shorts) and not words.typed("--delete"):
+        name = given[-1] if {"M", "C", "m", "c"} & set(words.shorts) else given[0]
+    elif key == "tag" and given and not {"d"} & set(words.shorts):
+        name = given[0]
+    if name is None or words.is_doubtful or words.paths or name.startswith("-"):
+        return harms.OVERWRITES_REF
+    ref = ("refs/tags/" if key == "tag" else "refs/heads/") + name
+    return dataclasses.replace(harms.OVERWRITES_REF, doubt=Doubt(harms.REF, (ref,)))
+
+
 def _reset(command: str, words: Words, _: tuple[str, ...]) -> Found:
     # With two words the first is a commit and the rest are paths, or all are: the branch stays where it is.
     if len(words.positionals) != 1 or words.paths or words.positionals[0] in ("HEAD", "@"):
         return
     commit = words.positionals[0]
     steps = harms.MOVES_BACK.steps if words.paths is not None else (f"git reset -- {shlex.quote(commit)}",)
-    yield _with(harms.MOVES_BACK, (*steps, *harms.MOVES_BACK.steps)), _shown(command, commit)
+    harm = _with(harms.MOVES_BACK, (*steps, *harms.MOVES_BACK.steps))
+    yield dataclasses.replace(harm, doubt=Doubt(harms.MOVES, (commit,))), _shown(command, commit)
 
 
 def _checkout(command: str, words: Words, _: tuple[str, ...]) -> Found:
+    if any(words.typed(flag) for flag, harm in harms.REFUSED_FLAGS[command].items() if harm is harms.CHOOSES):
+        return  # the flag has said it
     if words.paths:
         yield harms.DISCARDS, _shown(command, "--", *words.paths[:1])
     makes_one = words.surely("-b", "--orphan", "--detach", "-d", "--track", "-t") and not words.denies("detach")
@@ -226,7 +199,7 @@ def _checkout(command: str, words: Words, _: tuple[str, ...]) -> Found:
         name = words.positionals[0]
         does = "throws away the changes of a file of that name, if there is one"
         steps = (f"git switch {shlex.quote(name)}", "git stash push -- <file>")
-        yield Harm(harms.KEEP_WORK, does, steps), _shown(command, name)
+        yield Harm(harms.KEEP_WORK, does, steps, Doubt(harms.FILE, (name,))), _shown(command, name)
 
 
 def _is_commit(word: str) -> bool:
@@ -254,9 +227,13 @@ def _update_ref(command: str, words: Words, _: tuple[str, ...]) -> Found:
         return
     if words.typed("-d"):
         yield harms.DELETES_REF, _shown(command, "-d", ref)
-    elif len(given) < 3 or words.is_doubtful:
-        steps = ("git update-ref <ref> <new> <old>",)
-        yield _with(harms.OVERWRITES_REF, steps), _shown(command, ref)
+    elif len(given) < 2 or words.is_doubtful:
+        yield harms.OVERWRITES_REF, _shown(command, ref)
+    elif len(given) < 3 or (set(given[2]) - {"0"} and not (ref.startswith("refs/remotes/") and ".." not in ref)):
+        # An old value guards against others who move the ref too; it says nothing of where the ref goes to.
+        steps = ("git merge --ff-only <commit>", *harms.OVERWRITES_REF.steps)
+        harm = Harm(harms.KEEP_REFS, harms.OVERWRITES_REF.does, steps, Doubt(harms.BACK, given[:2]))
+        yield harm, _shown(command, ref)
 
 
 def _symbolic_ref(command: str, words: Words, _: tuple[str, ...]) -> Found:
@@ -285,44 +262,54 @@ def _config(command: str, words: Words, _: tuple[str, ...]) -> Found:
         return
     given = (*words.positionals, *(words.paths or ()))
     # The former form is `config NAME VALUE`, the new one `config set NAME VALUE`.
-    pairs = itertools.pairwise(given)
-    for name, value in list(pairs)[: 1 + (given[:1] == ("set",)) + words.is_doubtful]:
-        is_alias = name.lower().startswith("alias.")
-        if (not _is_plain_alias(value)) if is_alias else setting_harm(name, value):
+    for name, value in _pairs(given)[: 1 + (given[:1] == ("set",)) + words.is_doubtful]:
+        if name.lower().startswith("alias."):
+            if not _is_plain_alias(value):
+                yield dataclasses.replace(harms.HIDES, doubt=Doubt(harms.SEEN)), _shown(command, name, value)
+        elif setting_harm(name, value):
             yield (setting_harm(name, value) or harms.UNGUARDS), _shown(command, name, value)
 
 
 def _is_plain_alias(value: str) -> bool:
     """Whether an alias stands for something that is allowed itself."""
-    return judge_shell(value[1:]).allowed if value.startswith("!") else judge(value.split()).allowed
+    words = plain_words(value[1:]) if value.startswith("!") else ["git", *value.split()]
+    return bool(words) and (words[0] != "git" or judge(words[1:]).allowed)
+
+
+def plain_words(line: str) -> list[str]:
+    """The words of a line that a shell takes as they stand: one command, nothing expanded; none where that is not so."""
+    if set(line) & _SHELL_SIGNS:
+        return []
+    try:
+        return shlex.split(line)
+    except ValueError:
+        return []
 
 
 def _nested(command: str, _: Words, arguments: tuple[str, ...]) -> Found:
     """Commands that start other commands: `submodule foreach`, `bisect run`, `for-each-repo`."""
     plain = [at for at, word in enumerate(arguments) if not word.startswith("-")]
+    doubt = None
     if command == "for-each-repo":
         inner = [judge(arguments[at:]) for at in plain[:2]]
     elif plain and arguments[plain[0]] in ("foreach", "run"):
-        inner = [judge_shell(" ".join(arguments[plain[0] + 1 :]))]
+        started = plain_words(" ".join(arguments[plain[0] + 1 :]))
+        at = next((at for at, word in enumerate(started) if not word.startswith("-")), len(started))
+        is_git = at < len(started) and started[at].rpartition("/")[2] == "git"
+        inner = [judge(started[at + 1 :])] if is_git else []
+        doubt = Doubt(harms.SEEN)  # the guard sees the inner calls as well
     else:
         return
     for reason, steps in ((reason, verdict.next_steps) for verdict in inner for reason in verdict.reasons):
-        yield Harm(reason.rule, f"runs what is refused: {reason.fact}", steps), command
+        yield Harm(reason.rule, f"runs what is refused: {reason.fact}", steps, doubt), command
 
 
-def _git_commands(text: str) -> Iterator[list[str]]:
-    """The arguments of every plain `git …` in a shell line: what stands behind the word, up to the command's end."""
-    for end in _SHELL_ENDS:
-        text = text.replace(end, " ; ")
-    words = [word.strip("\"'") for word in text.split()]
-    for at, word in enumerate(words):
-        if word.rpartition("/")[2] == "git":
-            rest = words[at + 1 :]
-            yield rest[: rest.index(";")] if ";" in rest else rest
+def _pairs(words: Sequence[str]) -> list[tuple[str, str]]:
+    return [(words[at], words[at + 1]) for at in range(len(words) - 1)]  # itertools.pairwise is Python 3.10
 
 
 def _with(harm: Harm, steps: Sequence[str]) -> Harm:
-    return Harm(harm.rule, harm.does, tuple(dict.fromkeys(steps)))
+    return dataclasses.replace(harm, steps=tuple(dict.fromkeys(steps)))
 
 
 def _shown(*words: str) -> str:

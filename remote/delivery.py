@@ -13,6 +13,11 @@ _AGENT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "agent")
 # A fixed time for every entry: the same sources give the same bytes, hence the same digest, on every machine.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 PACKAGE = "hemma_agent"
+# The judge of git calls is one for everybody: these files of lanes/ travel as they are, and may be no newer than the agent.
+TRAVELLING = tuple(
+    f"lanes/{name}.py"
+    for name in ("__init__", "git_config", "git_guard", "git_harms", "git_safety", "git_words", "verdict")
+)
 
 
 @functools.cache
@@ -22,10 +27,16 @@ def agent_zip() -> tuple[bytes, str]:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in sorted(os.listdir(_AGENT)):
             if name.endswith(".py") and name != "bootstrap.py":
-                with open(os.path.join(_AGENT, name), "rb") as file:
-                    archive.writestr(zipfile.ZipInfo(f"{PACKAGE}/{name}", _EPOCH), file.read(), zipfile.ZIP_DEFLATED)
+                _add(archive, os.path.join(_AGENT, name), f"{PACKAGE}/{name}")
+        for name in TRAVELLING:
+            _add(archive, os.path.join(_AGENT, "..", "..", name), name)
     data = buffer.getvalue()
     return data, hashlib.sha256(data).hexdigest()
+
+
+def _add(archive: zipfile.ZipFile, path: str, name: str) -> None:
+    with open(path, "rb") as file:
+        archive.writestr(zipfile.ZipInfo(name, _EPOCH), file.read(), zipfile.ZIP_DEFLATED)
 
 
 def first_stage() -> bytes:

@@ -10,7 +10,8 @@ import itertools
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from lanes import git_safety, guards
+from lanes import git_failures, git_safety, guards
+from manifests.commands import command
 from manifests.errors import NeedsPerson, RepositoryError
 from remote.agent import gitwork
 from remote.host import Host
@@ -44,9 +45,9 @@ class HostRepository:
         self.host = Host(spec)
 
     def state(self, *, fetch: bool = False, know: Sequence[str] = (), notebooks: bool = False) -> Facts:
-        """The facts of the clone. Raises RootMissing, NotARepository, WrongDirectory, Unreachable."""
+        """The facts of the clone. Raises RootMissing, NotARepository, WrongDirectory, RepositoryError, Unreachable."""
         fields: Facts = {"fetch": fetch, "know": list(know), "notebooks": notebooks}
-        return _guarded(self.host.request("git-state", timeout_s=STATE_TIMEOUT_S, **fields))
+        return _readable(self.place, _guarded(self.host.request("git-state", timeout_s=STATE_TIMEOUT_S, **fields)))
 
     def steps(self, steps: Sequence[Facts]) -> list[Facts]:
         """Run git commands in order on the host, under its lock. Raises NeedsPerson for one that is not merge-only."""
@@ -64,7 +65,7 @@ class LocalRepository:
     def state(self, *, fetch: bool = False, know: Sequence[str] = (), notebooks: bool = False) -> Facts:
         """The facts of the clone. Raises RootMissing, NotARepository, WrongDirectory."""
         request: Facts = {"root": self.root, "fetch": fetch, "know": list(know), "notebooks": notebooks}
-        return _guarded(gitwork.state(request))
+        return _readable(self.place, _guarded(gitwork.state(request)))
 
     def steps(self, steps: Sequence[Facts]) -> list[Facts]:
         """Run git commands in order here. Raises NeedsPerson for one that is not merge-only."""
@@ -76,6 +77,17 @@ def _guarded(reply: Facts) -> Facts:
     if refusal is not None:
         raise refusal
     return reply
+
+
+def _readable(place: str, facts: Facts) -> Facts:
+    """The facts, where git could read the clone. Raises RepositoryError with why it could not."""
+    if facts["is_readable"]:
+        return facts
+    said = str(facts.get("unreadable") or "")
+    what, trouble = f"{place}: git cannot read the state of {facts['root']}", git_failures.explain(said)
+    if trouble is not None:
+        raise git_trouble(what, trouble, is_there=place == "host")
+    raise RepositoryError(f"{what}: {said.splitlines()[0] if said else 'it gives no reason'}", remedy="git status")
 
 
 def _vetted(steps: Sequence[Facts]) -> list[Facts]:
@@ -93,8 +105,17 @@ def checked(results: Sequence[Facts], what: str) -> list[Facts]:
     """The results if the last of them succeeded. Raises RepositoryError with what git said otherwise."""
     last = results[-1] if results else None
     if last is not None and last["code"]:
+        trouble = git_failures.explain(f"{last['stderr']}\n{last['stdout']}")
+        if trouble is not None:
+            raise git_trouble(what, trouble, is_there=what.startswith("host"))
         raise RepositoryError(f"{what}: {_words(last)}", remedy="hemma status")
     return list(results)
+
+
+def git_trouble(what: str, trouble: git_failures.GitTrouble, *, is_there: bool) -> RepositoryError:
+    """The error for a known trouble of git's; `is_there`: its remedy is for the host, so it goes through `hemma run`."""
+    remedy = command("hemma run --shell {}", str(trouble.remedy)) if is_there else trouble.remedy
+    return RepositoryError(f"{what}: {trouble.cause}", remedy=remedy, code=trouble.word)
 
 
 def _words(result: Facts) -> str:

@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from remote import delivery
 from tests.support import HEAVY_MODULES
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ROOMS = ("hemma", "controller", "remote", "training", "lanes", "manifests")
 AGENT = REPOSITORY / "remote/agent"
 OLDEST_AGENT_PYTHON = (3, 9)
+TRAVELLING = [REPOSITORY / name for name in delivery.TRAVELLING]
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
@@ -183,10 +185,23 @@ def imported_names(path: Path) -> Iterator[str]:
 def test_the_agent_imports_the_standard_library_and_itself_alone() -> None:
     known = sys.stdlib_module_names | {"hemma_agent"}  # its name on the host
     strangers = {name_of(path): set(imported_names(path)) - known for path in AGENT.rglob("*.py")}
+    # One judge of git calls for everybody: it is pure, and travels beside the agent.
+    assert strangers.pop("remote/agent/git_judge.py") == {"lanes"}
     assert {name: names for name, names in strangers.items() if names} == {}
+    assert {name for path in TRAVELLING for name in imported_names(path)} <= sys.stdlib_module_names | {"lanes"}
 
 
-@pytest.mark.parametrize("path", sorted(AGENT.rglob("*.py")), ids=lambda path: path.name)
+def test_what_the_agent_takes_of_lanes_is_all_that_it_needs() -> None:
+    names = {path.stem for path in TRAVELLING}
+    for path in [*TRAVELLING, AGENT / "git_judge.py"]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module == "lanes":
+                assert {alias.name for alias in node.names} <= names
+            elif isinstance(node, ast.ImportFrom) and str(node.module).startswith("lanes."):
+                assert str(node.module).partition(".")[2] in names
+
+
+@pytest.mark.parametrize("path", sorted([*AGENT.rglob("*.py"), *TRAVELLING]), ids=lambda path: path.name)
 def test_the_agent_is_written_in_the_oldest_python_it_promises(path: Path) -> None:
     ast.parse(path.read_text(encoding="utf-8"), feature_version=OLDEST_AGENT_PYTHON)
 
@@ -214,6 +229,9 @@ def test_the_agent_loads_in_a_real_python_of_that_version(tmp_path: Path) -> Non
     if not pythons:
         pytest.skip("no python{}.{} on this machine; its syntax was checked by ast".format(*OLDEST_AGENT_PYTHON))
     shutil.copytree(AGENT, tmp_path / "hemma_agent", ignore=shutil.ignore_patterns("*.toml", "__pycache__"))
+    (tmp_path / "lanes").mkdir()
+    for path in TRAVELLING:
+        shutil.copy(path, tmp_path / "lanes")
     modules = [f"hemma_agent.{path.stem}" for path in AGENT.glob("*.py") if path.stem not in ("__main__", "__init__")]
     code = f"import importlib; [importlib.import_module(m) for m in {modules!r}]; print('all loaded')"
     told = subprocess.run([pythons[0], "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)

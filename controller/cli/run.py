@@ -65,11 +65,13 @@ def _run(values: run_options.Values, argv: list[str]) -> int:
             "there is no command to run" if shell is None else "give either a command or --shell, not both",
             remedy='hemma run -- <command> [args]   or   hemma run --shell "a | b"',
         )
-    if any("git" in word for word in (argv if shell is None else [str(shell)])):
+    if values.get("no_guard"):
+        _demand_person()
+    elif any("git" in word for word in (argv if shell is None else [str(shell)])):
         # Only now: what judges git commands costs time that no other command should pay.
-        from lanes import git_safety
+        from lanes import git_refusal
 
-        git_safety.demand_run(argv, _text(shell))
+        git_refusal.demand_run(argv, _text(shell))
     settings = settings_for(_text(values.get("host")))
     options = _options(values, settings)
     request = flow.request_of(settings, options, argv, is_run=True)
@@ -78,6 +80,18 @@ def _run(values: run_options.Values, argv: list[str]) -> int:
     if values.get("json"):
         return _run_for_json(settings, request)
     return _run_through(settings, request, is_quiet=bool(values.get("quiet")))
+
+
+def _demand_person() -> None:
+    """A guard that programs could put aside by a word would be none; a person at a terminal may, and it is recorded."""
+    if not (os.isatty(0) and os.isatty(2)):
+        from manifests.errors import NeedsPerson
+
+        raise NeedsPerson(
+            "--no-guard lets git rewrite, force and delete: a person at a terminal says that",
+            remedy="ask whoever owns this work, or go on without --no-guard",
+        )
+    stderr_notice("git is not guarded in this run; its record says so")
 
 
 def _options(values: run_options.Values, settings: dict[str, Any]) -> dict[str, Any]:
@@ -90,6 +104,7 @@ def _options(values: run_options.Values, settings: dict[str, Any]) -> dict[str, 
         "lease_s": run_options.seconds(lease, "--lease") if lease else settings["lease_s"],
         "login": values.get("login") or settings["login"],
         "stdin": not values.get("no_stdin"),
+        "git_guard": not values.get("no_guard"),
     }
     if lease == "none":
         options["lease_s"] = 1e9  # still followed, so not detached; ends only when told

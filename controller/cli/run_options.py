@@ -34,6 +34,11 @@ OPTIONS = (
     Option("no_stdin", ("--no-stdin", "-n"), "Leave our stdin alone; the command reads an empty one."),
     Option("quiet", ("--quiet", "-q"), "No word of our own but refusals."),
     Option("json", ("--json",), "One JSON object at the end, with the command's output in it."),
+    Option(
+        "no_guard",
+        ("--no-guard",),
+        "Let git rewrite, force and delete in this run; it is recorded, and needs a terminal.",
+    ),
     Option("host", ("--host", "-H"), "Another host than the repository's own.", "NAME"),
     Option("debug", ("--debug",), "Show the traceback of a failure of Hemma itself."),
     Option("help", ("--help", "-h"), "Show this help."),

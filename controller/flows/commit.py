@@ -14,9 +14,11 @@ from typing import Any
 from controller.flows import thin
 from controller.flows.files import host_path, lane_note
 from controller.flows.judged import Judged
+from lanes import git_failures
 from lanes.merging import LOGIC_IN_CELLS
 from lanes.provenance import run_of_commit
 from lanes.verdict import Reason, Verdict
+from manifests.commands import command
 from manifests.commands import word as quoted
 from manifests.errors import RepositoryError, UsageError
 from remote.agent.frames import text_of
@@ -307,19 +309,17 @@ def _not_pushed(done: dict[str, Any], name: str, flag: str, summary: str) -> Git
 
 def _failed(done: dict[str, Any], outcome: str) -> GitFailed:
     said = _said(done)
-    command = next((word for word in done["argv"] if not word.startswith("-") and "=" not in word), "")
-    if re.search(r"^\*\*\* Please tell me who you are|^fatal: no (name|email) was given", said, re.MULTILINE):
-        return GitFailed(
-            f"git on the host does not know who you are (user.name, user.email): {outcome}",
-            remedy=_IDENTITY,
-            code="no-identity",
-        )
+    verb = next((word for word in done["argv"] if not word.startswith("-") and "=" not in word), "")
+    trouble = git_failures.explain(said)
+    if trouble is not None:
+        remedy = _IDENTITY if trouble.word == "no-identity" else command("hemma run --shell {}", str(trouble.remedy))
+        return GitFailed(f"on the host {trouble.cause}: {outcome}", remedy=remedy, said=said, code=trouble.word)
     if m := re.search(r"^fatal: pathspec '(.*)' did not match any files$", said, re.MULTILINE):
         return GitFailed(
             f"there is no file {m[1]} on the host: {outcome}", remedy=f"hemma put {quoted(m[1])}", code="file-missing"
         )
     # 1 without a word of git's own is a hook's.
-    who = "a hook on the host refused" if done["code"] == 1 and "fatal: " not in said else f"git {command} failed"
+    who = "a hook on the host refused" if done["code"] == 1 and "fatal: " not in said else f"git {verb} failed"
     return GitFailed(f"{who}: {outcome} ({_last_line(said)})", remedy="mend what it says, then try again", said=said)
 
 

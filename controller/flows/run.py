@@ -47,7 +47,7 @@ def _login_name() -> str:
 def request_of(
     settings: dict[str, Any], options: dict[str, Any], argv: list[str], *, is_run: bool = False
 ) -> dict[str, Any]:
-    """The request that goes to the agent. `options` has cwd, env, shell, timeout_s, lease_s (None = detached), login, pty, stdin.
+    """The request to the agent. `options`: cwd, env, shell, timeout_s, lease_s (None = detached), login, pty, stdin, git_guard.
 
     `is_run`: a person's own command, which -H may send into another repository. Raises AnotherRepository.
     """
@@ -69,6 +69,7 @@ def request_of(
         "login": bool(options.get("login")),
         "pty": options.get("pty"),
         "stdin": bool(options.get("stdin")),
+        "git_guard": options.get("git_guard") is not False,
         "lane": "hemma",
         "who": who(),
         "host_name": host.get("name"),

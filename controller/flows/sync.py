@@ -62,9 +62,6 @@ def look(
         here = pool.submit(local.state, fetch=fetch)
         there = pool.submit(host.state, fetch=fetch, notebooks=True)
         seen = Clones(local, host, here.result(), there.result(), meant)
-    for place, facts in (("local", seen.local_facts), ("host", seen.host_facts)):
-        if not facts["is_readable"]:
-            raise RepositoryError(f"{place}: git cannot read the state of {facts['root']}", remedy="hemma status")
     if not fetch:
         return seen
     if not seen.local_facts["fetch"]["is_ok"]:

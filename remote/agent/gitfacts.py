@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Iterator
 
 
 def toplevel(path: str) -> str | None:
@@ -41,6 +42,26 @@ def head(folder: str) -> tuple[str | None, str | None]:
     shared = os.path.normpath(os.path.join(directory, common)) if common else directory
     commit = _line(os.path.join(shared, ref)) or _packed(shared, ref)
     return commit, ref[len("refs/heads/") :] if ref.startswith("refs/heads/") else None
+
+
+def untracked_at(root: str, path: str, tracked: set[str]) -> Iterator[str]:
+    """What would have to go for `path` to be a file: itself, a file where it needs a folder, or what such a folder holds."""
+    parts = path.split("/")
+    for count in range(1, len(parts)):
+        above = "/".join(parts[:count])
+        place = os.path.join(root, above)
+        if os.path.islink(place) or os.path.isfile(place):
+            if above not in tracked:
+                yield above
+            return
+    place = os.path.join(root, path)
+    if not os.path.isdir(place) or os.path.islink(place):
+        if os.path.lexists(place):
+            yield path
+        return
+    for folder, _, names in os.walk(place):
+        inside = [os.path.relpath(os.path.join(folder, name), root) for name in names]
+        yield from (name for name in inside if name not in tracked)
 
 
 def _line(path: str) -> str:

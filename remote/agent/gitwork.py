@@ -64,6 +64,11 @@ class Repository:
         """What git printed, without its last line end; None when it failed."""
         return _output(self.start(*argv), timeout_s)
 
+    def complaint(self, *argv: str) -> str:
+        """What git prints on stderr where it fails, its end; an empty string where it does not."""
+        _, err = self.start(*argv).communicate()
+        return err.decode("utf-8", "replace").strip()[-2000:]
+
 
 def _output(process: subprocess.Popen[bytes], timeout_s: float = 120.0) -> str | None:
     try:
@@ -90,6 +95,8 @@ def state(request: dict[str, object]) -> dict[str, object]:
     facts: dict[str, object] = {"guard": guard, "root": root, "fetch": fetched, "origin_url": _origin(repository)}
     facts.update(_kind(repository, root))
     facts.update(_status(_output(status)))
+    if not facts["is_readable"]:
+        facts["unreadable"] = repository.complaint("status", "--porcelain=v2")
     branch = facts.get("branch")
     facts.update(_against_origin(repository, str(branch)) if branch else {"origin_head": None})
     facts["counts"] = {str(commit): _counts(repository, str(commit)) for commit in _list(request.get("know"))}
@@ -290,27 +297,7 @@ def _in_the_way(root: str, commit: str) -> list[str]:
     coming = repository.start("diff", "--name-only", "--no-renames", "--diff-filter=d", "-z", "HEAD..." + commit)
     tracked = set((repository.text("ls-files", "-z") or "").split("\0"))
     paths = [path for path in (_output(coming) or "").split("\0") if path and path not in tracked]
-    return sorted({found for path in paths for found in _untracked_at(root, path, tracked)})
-
-
-def _untracked_at(root: str, path: str, tracked: set[str]) -> Iterator[str]:
-    """What would have to go for `path` to be a file: itself, a file where it needs a folder, or what such a folder holds."""
-    parts = path.split("/")
-    for count in range(1, len(parts)):
-        above = "/".join(parts[:count])
-        place = os.path.join(root, above)
-        if os.path.islink(place) or os.path.isfile(place):
-            if above not in tracked:
-                yield above
-            return
-    place = os.path.join(root, path)
-    if not os.path.isdir(place) or os.path.islink(place):
-        if os.path.lexists(place):
-            yield path
-        return
-    for folder, _, names in os.walk(place):
-        inside = [os.path.relpath(os.path.join(folder, name), root) for name in names]
-        yield from (name for name in inside if name not in tracked)
+    return sorted({found for path in paths for found in gitfacts.untracked_at(root, path, tracked)})
 
 
 def _run(root: str, step: dict[str, object]) -> dict[str, object]:

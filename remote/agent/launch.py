@@ -7,7 +7,7 @@ import pwd
 import signal
 import socket
 
-from . import clone, frames, gitfacts, store, supervisor
+from . import clone, frames, git_shim, gitfacts, store, supervisor
 
 # Variables that make bash read a file, or redefine commands, before the first one runs (S9-R21).
 SHELL_START_UP = ("BASH_ENV", "ENV", "CDPATH", "GLOBIGNORE", "SHELLOPTS", "BASHOPTS", "PROMPT_COMMAND")
@@ -114,12 +114,16 @@ def environment_for(request: dict[str, object], first: dict[str, str], folder: s
     return environment
 
 
-def exec_argv(request: dict[str, object]) -> list[str]:
-    """What is executed: the command itself, or bash for a shell line; with `login` through a login shell."""
+def exec_argv(request: dict[str, object], guard: str | None = None) -> list[str]:
+    """What is executed: the command itself, or bash for a shell line; with `login` through a login shell.
+
+    The folder `guard` comes first on PATH there too, after the profiles have made theirs.
+    """
     shell, words = request.get("shell"), request.get("argv")
     argv = [str(word) for word in words] if isinstance(words, list) else []
     if request.get("login"):
         line = str(shell) if shell is not None else 'exec "$@"'
+        line = git_shim.before_line(guard, line) if guard else line
         return ["bash", "--login", "-c", line, "bash"] + argv
     if shell is not None:
         return ["bash", "--noprofile", "--norc", "-c", str(shell), "bash"] + argv
@@ -147,6 +151,7 @@ def record_of(request: dict[str, object], facts: dict[str, object]) -> dict[str,
         "detached": request.get("lease_s") is None,
         "pty": request.get("pty") is not None,
         "login": bool(request.get("login")),
+        "git_guard": request.get("git_guard") is not False,
         "env_names": sorted(env) if isinstance(env, dict) else [],
         "timeout_s": request.get("timeout_s"),
         "lease_s": request.get("lease_s"),
@@ -175,13 +180,30 @@ def start(
     folder = store.create(runs, run_id, record_of(request, facts))
     if folder is None:
         return os.path.join(runs, run_id), None, facts
-    request = dict(request, cwd=facts["cwd"], exec_argv=exec_argv(request))
     environment = environment_for(request, first_environment, folder)
+    guard = _git_guard(request, facts, folder, environment)
+    request = dict(request, cwd=facts["cwd"], exec_argv=exec_argv(request, guard), git_guard=guard is not None)
     ours, theirs = socket.socketpair()
     if os.fork() == 0:
         _become_supervisor(folder, request, environment, theirs)
     theirs.close()
     return folder, ours, facts
+
+
+def _git_guard(
+    request: dict[str, object], facts: dict[str, object], folder: str, environment: dict[str, str]
+) -> str | None:
+    """The folder of the guard of git, now first on PATH; None for a run without git, or whose person wants none."""
+    if not facts["is_repository"] or request.get("git_guard") is False:
+        return None
+    try:
+        guard = git_shim.install(folder, environment)
+    except OSError as error:
+        store.add_event(folder, "git-unguarded", error=str(error))
+        return None
+    if guard is None:
+        store.add_event(folder, "git-unguarded", error="PATH cannot hold %s, or nothing may be executed there" % folder)
+    return guard
 
 
 def _become_supervisor(

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import time
 
-from . import frames, identity, stdin, store, terminal, viewers
+from . import frames, git_watch, identity, stdin, store, terminal, viewers
 from .spool import Spool, drain_late
 
 HEARTBEAT_S = 10.0
@@ -40,6 +40,7 @@ class Supervisor:
         self.viewers.add(control)
         self.input = stdin.Input(self.selector, self.viewers.tell)
         self.spools: list[Spool] = []
+        self.git = git_watch.GitWatch(self.selector, folder)
         self.process: subprocess.Popen[bytes] | None = None
         self.acknowledged = dict.fromkeys(store.STREAMS, 0)
         self.lease_s = _seconds(request.get("lease_s"))
@@ -71,6 +72,7 @@ class Supervisor:
         self._watch_children()
         try:
             self.viewers.listen()
+            self.git.listen(is_wanted=bool(self.request.get("git_guard")))
         except OSError as error:
             self.reason = "not-started"
             self._finish(255, None, "the host cannot keep the run's record: %s" % error.strerror)
@@ -82,10 +84,7 @@ class Supervisor:
             return
         assert self.process is not None
         self.status.update(
-            state="running",
-            pid=self.process.pid,
-            command=identity.of(self.process.pid),
-            started_at=store.now_iso(),
+            state="running", pid=self.process.pid, command=identity.of(self.process.pid), started_at=store.now_iso()
         )
         timeout_s = _seconds(self.request.get("timeout_s"))
         self.timeout_end = None if timeout_s is None else time.monotonic() + timeout_s
@@ -154,6 +153,7 @@ class Supervisor:
                 key.data()
             self._on_time()
         self.viewers.close()
+        self.git.close()
         drain_late(self.spools)
 
     def _pause(self) -> float:

@@ -1,8 +1,10 @@
-"""`hemma run` refuses git commands that rewrite or lose something: nothing starts, and the answer says what to do instead."""
+"""`hemma run` and git that rewrites or loses something: plain words are refused before anything starts, the rest where it is called."""
 
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,8 +24,13 @@ REFUSED = (
     ["git", "-C", "src", "pull", "--rebase"],
     ["git", "checkout", "--", "README.md"],
     ["/usr/bin/git", "commit", "--amend", "--no-edit"],
+)
+# What starts git in its own way goes to the host, and is refused there with the same words.
+REFUSED_THERE = (
     ["env", "A=1", "git", "stash", "drop"],
-    ["bash", "-c", "cd src; git reset --hard"],
+    ["bash", "-c", "cd .; git reset --hard"],
+    ["timeout", "20", "git", "checkout", "README.md"],
+    ["python3", "-c", "import subprocess, sys; sys.exit(subprocess.call(['git', 'clean', '-fdx']))"],
 )
 
 
@@ -56,12 +63,45 @@ def test_a_harmful_git_command_is_refused_with_the_safe_one(cli: Cli, argv: list
     assert done.stdout == b""
 
 
+@pytest.mark.parametrize("argv", REFUSED_THERE, ids=" ".join)
+def test_the_same_where_git_is_called(cli: Cli, clone: RepositoryOnHost, argv: list[str]) -> None:
+    done = cli("run", "--", *argv)
+    assert (done.returncode, done.stdout) == (75, b""), done.stderr
+    first, second = done.stderr.decode().splitlines()
+    assert first.startswith("refused  `git ")
+    assert "(rule: " in first
+    assert second.startswith("do       git ")
+    assert (clone.path / "README.md").read_text() == "an edit\n"
+
+
 @pytest.mark.parametrize("options", [[], ["--detach"], ["--pty"], ["--login"], ["--quiet"]], ids=str)
 def test_no_option_gets_past_it(cli: Cli, clone: RepositoryOnHost, options: list[str]) -> None:
     assert cli("run", *options, "--", "git", "reset", "--hard").returncode == 75
-    assert cli("run", *options, "--shell", "true && git reset --hard").returncode == 75
-    assert (clone.path / "README.md").read_text() == "an edit\n"
     assert json.loads(cli("ps", "--all", "--json").stdout) == []
+    done = cli("run", *options, "--shell", "true && git reset --hard")
+    if "--detach" in options:
+        assert cli("wait", "last").returncode == 75
+    else:
+        assert done.returncode == 75
+    assert (clone.path / "README.md").read_text() == "an edit\n"
+
+
+def test_only_a_person_at_a_terminal_goes_without_the_guard(cli: Cli, clone: RepositoryOnHost) -> None:
+    done = cli("run", "--no-guard", "--", "git", "reset", "--hard")
+    assert (done.returncode, (clone.path / "README.md").read_text()) == (75, "an edit\n")
+    assert b"a person at a terminal" in done.stderr
+    command = shlex.join(
+        [os.fsdecode(word) for word in cli.argv("run", "--no-guard", "--", "git", "reset", "--hard", "-q")]
+    )
+    # script(1) is a terminal that no person sits at: what says yes here is the test.
+    typed = ["script", "-qec", command, "/dev/null"]
+    told = subprocess.run(
+        typed, cwd=cli.folder, env=cli.environ, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60
+    )
+    assert (told.returncode, (clone.path / "README.md").read_text()) == (0, "# A project\n")
+    assert b"git is not guarded in this run" in told.stdout
+    (record,) = Path(cli.environ["HEMMA_HOST_STATE_DIR"]).glob("runs/*/run.json")
+    assert json.loads(record.read_text())["git_guard"] is False
 
 
 @pytest.mark.req("S9-R11")
@@ -98,4 +138,4 @@ def test_the_judge_is_loaded_only_when_git_is_named(cli: Cli) -> None:
         return told.stderr
 
     assert "lanes.git_" not in loaded("true")
-    assert "lanes.git_safety" in loaded("git", "status")
+    assert "lanes.git_refusal" in loaded("git", "status")
