@@ -52,9 +52,11 @@ def load(start: str, environ: Mapping[str, str]) -> dict[str, Any]:
 def resolve(start: str, environ: Mapping[str, str]) -> Settings:
     """The settings for the folder `start`; their snapshot is written for the next time. Raises UsageError.
 
-    A missing host is refused; a missing `root` is not (commands that need one say so).
+    A missing host is refused; a missing `root` is not (commands that need one say so). Raises NotTrusted for a repository's
+    settings that no person has allowed.
     """
     files = read_files(start, environ)
+    demand_trust(files)
     settings = explain(files).settings
     snapshot.write(files.sources, settings.as_dict())
     return settings
@@ -73,6 +75,13 @@ def read_files(start: str, environ: Mapping[str, str]) -> Files:
     tool = _table(sources.pyproject_path or "", sources.pyproject).get("tool", {})
     project = validated(ProjectSettings, tool.get("hemma", {}), name)
     return Files(user, project, sources)
+
+
+def demand_trust(files: Files) -> None:
+    """Raise NotTrusted unless a person has allowed these files' [tool.hemma]: before anything is done with what it says."""
+    from controller import trust
+
+    trust.demand(files.sources.pyproject_path, files.project)
 
 
 def explain(files: Files) -> Resolved:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from controller.flows import failed, gotcha, personal
-from controller.settings import Files, Resolved, explain, read_files
+from controller.settings import Files, Resolved, demand_trust, explain, read_files
 from lanes import checkup
 from lanes.checkup import Known, Row
 from lanes.redaction import redact
@@ -36,6 +36,11 @@ def look(start: str, environ: Mapping[str, str], *, is_offline: bool = False) ->
         resolved = None
     yield from _here(start, environ, files)
     if resolved is None:
+        return
+    try:
+        demand_trust(files)
+    except HemmaError as error:
+        yield Row("settings", "trust", "fail", error.message, error.remedy)
         return
     if is_offline:
         yield Row("host", resolved.settings.host.name, "not checked", "nothing was asked of it (--offline)")
