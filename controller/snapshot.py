@@ -10,6 +10,7 @@ import json
 import os
 import zlib
 
+from manifests.ownership import read_own
 from manifests.places import cache_dir, config_dir, private_dir, state_dir
 
 TYPE_CHECKING = False  # `typing` itself would be the dearest import here
@@ -40,7 +41,7 @@ class Sources:
     def __init__(self, start: str, environ: Mapping[str, str]) -> None:
         self.pyproject_path, self.pyproject = find_project(start)
         self.config_path = os.path.join(config_dir(), "config.toml")
-        self.config = _bytes_of(self.config_path)
+        self.config = own_bytes_of(self.config_path, is_config=True)
         self.variables = variables(start, environ)
         folder = os.path.dirname(self.pyproject_path) if self.pyproject_path else None
         # What was resolved holds only as long as the leave that it was resolved with: `hemma trust --revoke`.
@@ -64,7 +65,10 @@ class Sources:
 
 
 def read(start: str, environ: Mapping[str, str]) -> dict[str, Any] | None:
-    """The settings for the folder `start` from their snapshot, or None when there is no valid one. Never raises."""
+    """The settings for the folder `start` from their snapshot, or None when there is no valid one.
+
+    Raises NotPrivate where it, or the user's config, is not this user's; nothing else.
+    """
     try:
         return lookup(Sources(start, environ))
     except (OSError, ValueError, LookupError, TypeError):  # a damaged snapshot is a miss
@@ -73,7 +77,7 @@ def read(start: str, environ: Mapping[str, str]) -> dict[str, Any] | None:
 
 def lookup(sources: Sources) -> dict[str, Any] | None:
     """The settings that were recorded for exactly these sources, or None."""
-    raw = _bytes_of(_place(sources))
+    raw = own_bytes_of(_place(sources))
     if raw is None:
         return None
     head, _, body = raw.partition(b"\n")
@@ -160,6 +164,14 @@ def _bytes_of(path: str) -> bytes | None:
     try:
         with open(path, "rb", buffering=0) as file:
             return file.read()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+
+
+def own_bytes_of(path: str, *, is_config: bool = False) -> bytes | None:
+    """The bytes of a file of ours, None when there is none. Raises NotPrivate where somebody else may have written it."""
+    try:
+        return read_own(path, is_config=is_config)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
 

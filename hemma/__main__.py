@@ -46,6 +46,12 @@ def main() -> int:
         from remote.broker import serve
 
         return serve(sys.argv[3], _disk_budget)
+    from controller.cli import leaving
+
+    return leaving.guarded(_cli)
+
+
+def _cli() -> int:
     from controller.cli.app import main as cli
 
     return cli(sys.argv[1:])

@@ -189,7 +189,7 @@ def _matches_path(rule: Rule, name: str, facts: Facts) -> bool:
     if rule.mark is not None and rule.mark != facts.notebook_lane:
         return False
     # To a regular expression a line break is an end and no character; no path holds a NUL.
-    return globs(rule.patterns).match_file(name.replace("\n", "\0"), separators=())
+    return globs(rule.patterns).match(name.replace("\n", "\0"))
 
 
 def _program_first(argv: Sequence[str]) -> list[str]:

@@ -173,6 +173,10 @@ def _if_there(key: str, words: Words, arguments: tuple[str, ...]) -> Harm:
         name = given[0]
     if name is None or words.is_doubtful or words.paths or name.startswith("-"):
         return harms.OVERWRITES_REF
+    if key == "branch":  # git itself moves no branch so that is checked out
+        return dataclasses.replace(
+            harms.OVERWRITES_REF, doubt=Doubt(harms.REF, ("refs/heads/" + name, harms.UNLESS_CURRENT))
+        )
     ref = ("refs/tags/" if key == "tag" else "refs/heads/") + name
     return dataclasses.replace(harms.OVERWRITES_REF, doubt=Doubt(harms.REF, (ref,)))
 
@@ -293,7 +297,11 @@ def _nested(command: str, _: Words, arguments: tuple[str, ...]) -> Found:
     if command == "for-each-repo":
         inner = [judge(arguments[at:]) for at in plain[:2]]
     elif plain and arguments[plain[0]] in ("foreach", "run"):
-        started = plain_words(" ".join(arguments[plain[0] + 1 :]))
+        started: list[str] = []
+        for word in arguments[plain[0] + 1 :]:
+            if not (words := plain_words(word)):
+                break
+            started += words
         at = next((at for at, word in enumerate(started) if not word.startswith("-")), len(started))
         is_git = at < len(started) and started[at].rpartition("/")[2] == "git"
         inner = [judge(started[at + 1 :])] if is_git else []

@@ -11,10 +11,16 @@ import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+from manifests.commands import command
+
+from lanes import origin_moves
+from lanes.clone_state import CloneState, Dirty, Lanes, Place
+from lanes.origin_moves import Question as _Question
 from lanes.verdict import Reason, Verdict
 
-Place = Literal["local", "host"]
-Action = Literal["discard-metadata", "fetch", "fast-forward", "merge", "push", "relay-to-host", "relay-to-origin"]
+Action = Literal[
+    "discard-metadata", "fetch", "fast-forward", "merge", "push", "relay-to-host", "relay-to-origin", "follow"
+]
 
 LOGIC_IN_CELLS = "logic-in-cells"
 # The rules a person can accept with `hemma sync --accept RULE`. The others need the fact mended first.
@@ -23,47 +29,9 @@ ACCEPTABLE = {
     "runtime-diverged": "the host and origin both moved, and what comes in touches what the host executes",
     "runs-hold-the-tree": "a live run would see files change under it",
     "local-edits-host-files": "commits made locally touch files that the host owns",
+    origin_moves.REWRITTEN: "your branches follow an origin that was moved back or rewritten; a backup is kept",
     LOGIC_IN_CELLS: "notebooks that were thin would hold logic of the repository",
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Dirty:
-    """One uncommitted file of a clone. `drift` is how a changed notebook differs: metadata only, or meaningfully."""
-
-    path: str
-    kind: str  # changed | untracked | conflicted | submodule
-    is_staged: bool = False
-    drift: Literal["metadata-only", "meaningful"] | None = None
-
-    @property
-    def is_metadata_only(self) -> bool:
-        """Whether nothing but a notebook's metadata would be lost with it (S18-R03)."""
-        return self.kind == "changed" and not self.is_staged and self.drift == "metadata-only"
-
-
-@dataclasses.dataclass(frozen=True)
-class CloneState:
-    """One clone against origin as it last saw it. `ahead` and `behind` count commits; paths are what these change."""
-
-    place: Place
-    head: str | None
-    branch: str | None
-    origin_head: str | None
-    ahead: int = 0
-    behind: int = 0
-    incoming: tuple[str, ...] = ()
-    outgoing: tuple[str, ...] = ()
-    dirty: tuple[Dirty, ...] = ()
-    operation: str | None = None
-    is_index_locked: bool = False
-    holding: tuple[str, ...] = ()
-    reaches_origin: bool = True
-
-    @property
-    def has_diverged(self) -> bool:
-        """Whether both this clone and origin have commits of their own."""
-        return bool(self.ahead and self.behind)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,10 +46,14 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class SyncPlan:
-    """Steps in the order in which they are done; empty when all three agree. `notes` say what stays as it is."""
+    """Steps in the order in which they are done; empty when all three agree. `notes` say what stays as it is.
+
+    `goes_on`: what comes after them can only be planned when they are done, by looking again.
+    """
 
     steps: tuple[Step, ...]
     notes: tuple[str, ...] = ()
+    goes_on: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as agents read it under --json --dry-run."""
@@ -96,46 +68,43 @@ class Escalation:
     paths: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict[str, tuple[str, ...]])
 
 
-@dataclasses.dataclass(frozen=True)
-class Lanes:
-    """What the lanes say of paths: whose they are, and which notebooks would get logic into their cells (S9-R12)."""
-
-    host_owned: frozenset[str] = frozenset()
-    logic_gained: frozenset[str] = frozenset()
-
-    def of_host(self, paths: Collection[str]) -> tuple[str, ...]:
-        """Those of `paths` that the host owns, in order."""
-        return tuple(sorted(set(paths) & self.host_owned))
-
-
 def plan_sync(
-    local: CloneState, host: CloneState, lanes: Lanes, accepted: Collection[str] = ()
+    local: CloneState, host: CloneState, lanes: Lanes, accepted: Collection[str] = (), *, restores: bool = False
 ) -> SyncPlan | Escalation:
     """Steps that bring the three together on the branch both clones are on: host first, then local (S9-R05).
 
     Only fast-forward, merge and a push that moves origin forward ever appear. An Escalation names every fact that a person
-    must judge or mend; a rule in `accepted` (of ACCEPTABLE) does not stop the plan.
+    must judge or mend; a rule in `accepted` (of ACCEPTABLE) does not stop the plan. With origin-rewritten among these the
+    clones follow origin, with `restores` origin gets again what it had (lanes.origin_moves).
     """
-    refused = [*_not_ready(local), *_not_ready(host), *_branches(local, host)]
+    refused = [*_not_ready(local), *_not_ready(host), *_one_branch(local, host)]
     if not refused:
+        refused = origin_moves.questions(local, host, accepted, restores=restores)
+    follows = origin_moves.is_rewritten(local, host) and not restores
+    brings_back = bool(local.gone or host.gone)
+    if not refused and not brings_back:
+        refused = [question for clone in (local, host) for question in _upstream(clone, local, host)]
+    if not refused and follows:
+        refused = list(origin_moves.follow_questions(local, host, lanes))
+    elif not refused and not brings_back:
         refused = [*_host_tree(local, host, lanes), *_local_tree(local, host, lanes), *_notebooks(lanes)]
+    if not refused and not follows:
+        refused = list(_pushes_elsewhere(local, host, brings_back=brings_back))
     # Only what may be accepted is: nobody accepts a merge in progress, or work that would be written over.
-    questions = [each for each in refused if each.rule not in accepted or each.rule not in ACCEPTABLE]
+    questions = [each for each in refused if each.is_final or each.rule not in accepted or each.rule not in ACCEPTABLE]
     if questions:
         steps = tuple(dict.fromkeys(each.mend for each in questions))
         verdict = Verdict(False, tuple(Reason(each.rule, each.fact) for each in questions), steps)
         return Escalation(verdict, {each.rule: each.paths for each in questions})
+    if follows:
+        steps = [
+            Step(each.place, "follow", "origin was moved back or rewritten") for each in (host, local) if each.lost
+        ]
+        return SyncPlan(tuple(steps), tuple(_notes(local, host)), goes_on=True)
+    if brings_back:
+        action: Action = "push" if host.reaches_origin else "relay-to-origin"
+        return SyncPlan((Step("host", action, f"origin gets its {host.branch} again"),), goes_on=True)
     return SyncPlan(tuple(_steps(local, host)), tuple(_notes(local, host)))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Question:
-    """One fact for a person: its rule, what to do about it, and the paths it is about."""
-
-    rule: str
-    fact: str
-    mend: str
-    paths: tuple[str, ...] = ()
 
 
 def _not_ready(clone: CloneState) -> list[_Question]:
@@ -158,11 +127,9 @@ def _not_ready(clone: CloneState) -> list[_Question]:
     return found
 
 
-def _branches(local: CloneState, host: CloneState) -> list[_Question]:
-    if None in (local.branch, host.branch):
+def _one_branch(local: CloneState, host: CloneState) -> list[_Question]:
+    if None in (local.branch, host.branch) or local.branch == host.branch:
         return []
-    if local.branch == host.branch:
-        return [question for clone in (local, host) for question in _upstream(clone, local, host)]
     fact = f"the host is on {host.branch}, the local clone on {local.branch}"
     return [_Question("other-branch", fact, f"git switch {host.branch}")]
 
@@ -176,7 +143,15 @@ def _upstream(clone: CloneState, local: CloneState, host: CloneState) -> list[_Q
         return [_Question("no-upstream", f"origin has no branch {clone.branch} that {where} knows of", "hemma push")]
     run = "hemma run -- git" if clone.place == "host" else "git"
     fact = f"{where} does not fetch origin's {clone.branch}"
-    return [_Question("no-upstream", fact, f"{run} remote set-branches --add origin {clone.branch}")]
+    names = command("{} {}", clone.remote, clone.branch or "")
+    return [_Question("no-upstream", fact, f"{run} remote set-branches --add {names}")]
+
+
+def _pushes_elsewhere(local: CloneState, host: CloneState, *, brings_back: bool) -> Iterable[_Question]:
+    """The clones that would push, and whose settings send a push to another remote than origin."""
+    pushing = [host if host.reaches_origin else local] if host.ahead or brings_back else []
+    pushing += [local] if local.ahead and local not in pushing else []
+    return (origin_moves.elsewhere(clone) for clone in pushing if clone.push_remote != clone.remote)
 
 
 def _host_gets(local: CloneState, host: CloneState) -> tuple[str, ...]:
@@ -282,11 +257,12 @@ def _notes(local: CloneState, host: CloneState) -> list[str]:
         left = _paths(entry for entry in clone.dirty if not entry.is_metadata_only)
         if left:
             found.append(
-                f"uncommitted on {'the host' if clone.place == 'host' else 'this machine'}, and left alone: {_some(left)}"
+                f"uncommitted on {'the host' if clone.place == 'host' else 'this machine'}, and left alone: "
+                f"{_some(left, unlisted=clone.unlisted)}"
             )
     return found
 
 
-def _some(names: Sequence[str], shown: int = 5) -> str:
-    rest = len(names) - shown
+def _some(names: Sequence[str], shown: int = 5, unlisted: int = 0) -> str:
+    rest = len(names) - shown + unlisted
     return ", ".join(names[:shown]) + (f" and {rest} more" if rest > 0 else "")

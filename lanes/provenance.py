@@ -32,5 +32,11 @@ def _is_since(run: Facts, since_s: int | None) -> bool:
         return True
     ended_at = (run.get("status") or {}).get("ended_at")
     # A lost run wrote no end; its files' last change is the nearest thing.
-    ended_s = dt.datetime.fromisoformat(ended_at).timestamp() if ended_at else float(run.get("modified_s") or 0.0)
-    return ended_s > since_s
+    return (_moment(ended_at) or float(run.get("modified_s") or 0.0)) > since_s
+
+
+def _moment(text: str | None) -> float | None:
+    try:
+        return dt.datetime.fromisoformat(text).timestamp() if text else None
+    except (ValueError, OverflowError):  # the 31st of February
+        return None

@@ -1,6 +1,6 @@
 """The rules that say which lane a piece of work belongs to: those of every ML repo, and those of [tool.hemma.lanes].
 
-Rules are ordered and the first that matches decides. Globs are those of .gitignore (the pathspec library reads them):
+Rules are ordered and the first that matches decides. Globs are those of .gitignore (lanes/globs.py):
 without a slash they match at any depth, `!` makes an exception within its rule.
 """
 
@@ -10,12 +10,13 @@ import functools
 import re
 import shlex
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from manifests.errors import UsageError
 from manifests.run import Lane
 from manifests.settings import LaneRules, lane_rules
-from pathspec import PathSpec
+
+from lanes.globs import Globs, fault_of
 
 Kind = Literal["path", "notebook", "dependency", "command", "manifest"]
 KINDS: tuple[Kind, ...] = ("path", "notebook", "dependency", "command", "manifest")
@@ -60,10 +61,9 @@ def rules_from(table: LaneRules) -> tuple[Rule, ...]:
 
 
 @functools.lru_cache(maxsize=512)
-def globs(patterns: tuple[str, ...]) -> PathSpec[Any]:
+def globs(patterns: tuple[str, ...]) -> Globs:
     """The matcher for these globs; ValueError or re.error for one that is none."""
-    # The plain backend: the same answer whichever faster regex libraries a machine happens to have.
-    return PathSpec.from_lines("gitignore", patterns, backend="simple")
+    return Globs(patterns)
 
 
 @functools.lru_cache(maxsize=512)
@@ -89,6 +89,8 @@ def _check(rule: Rule) -> None:
 
 def _fault(kind: Kind, pattern: str) -> tuple[str, str]:
     """What is wrong with a pattern ("" when nothing is) and an example of a good one."""
+    if fault_of(pattern):
+        return fault_of(pattern), '"docs/**"'
     if kind == "command":
         return ("" if _reads_as_words(pattern) else "is no command (words, quoted as in a shell)"), '"mkdocs build"'
     if kind == "manifest":
@@ -106,11 +108,11 @@ def _reads_as_words(pattern: str) -> bool:
 
 def _reads_as_glob(pattern: str) -> bool:
     try:
-        compiled = list(globs((pattern,)).patterns)
+        kinds = globs((pattern,)).kinds
     except (ValueError, re.error):
         return False
     # A comment, a blank or a lone slash is no error to git, and matches nothing: in a rule it can only be a slip.
-    return bool(compiled) and all(each.include is not None for each in compiled) and bool(pattern.strip("!/ "))
+    return bool(kinds) and None not in kinds and bool(pattern.strip("!/ "))
 
 
 def _files(*patterns: str) -> tuple[str, ...]:

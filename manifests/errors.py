@@ -14,7 +14,7 @@
     |- TimedOut 124                  the command ran past its time
     `- Unreachable 255               the host, or the agent on it, cannot be spoken to
        |- HostKeyUnknown  HostKeyChanged  HostKeyRevoked  AuthenticationRefused
-       `- ConnectionLost  AgentUnavailable  HostDiskFull
+       `- ConnectionLost  AgentUnavailable  HostDiskFull  NoAnswer
 
 Standard library only: the `hemma run` path imports this module.
 """
@@ -174,8 +174,20 @@ class HostDiskFull(Unreachable):
     code = "host-disk-full"
 
 
+class NoAnswer(Unreachable):
+    """What came from the host is nothing that Hemma's agent says: another program, a bug, or somebody who means harm."""
+
+    code = "not-an-answer"
+    remedy = "hemma host check; what answers there is not Hemma's agent as it was sent"
+
+
+def no_answer(what: object) -> NoAnswer:
+    """The error for words of a host that are none; `what` names the first thing that does not fit."""
+    return NoAnswer(f"the host answered with something that is no answer: {what}")
+
+
 # What waiting does not change, even where the host has answered before.
-REFUSALS = (HostKeyUnknown, HostKeyChanged, HostKeyRevoked, AuthenticationRefused, UsageError)
+REFUSALS = (HostKeyUnknown, HostKeyChanged, HostKeyRevoked, AuthenticationRefused, UsageError, NoAnswer)
 
 
 # Codes of a host that does not answer now: it may be restarting when it was there a minute ago.
@@ -184,6 +196,13 @@ AWAY = ("unreachable", "refused", "no-answer", "no-way")
 
 def _tree(cls: type[HemmaError]) -> list[type[HemmaError]]:
     return [cls, *(found for sub in cls.__subclasses__() for found in _tree(sub))]
+
+
+def _failing(exit_code: object) -> int | None:
+    """The exit code, where it can be that of a failure: no failure ends with 0, whoever tells of it."""
+    if isinstance(exit_code, bool) or not isinstance(exit_code, int):
+        return None
+    return exit_code if 0 < exit_code < 256 else None
 
 
 def of_code(kind: str, message: str, *, remedy: str, word: str = "", is_passing: bool = False) -> HemmaError:
@@ -205,6 +224,6 @@ def from_dict(facts: dict[str, object]) -> HemmaError:
     return by_code.get(code, unknown)(
         str(facts.get("message", "")),
         remedy=str(facts.get("remedy", "")),
-        exit_code=exit_code if isinstance(exit_code, int) else None,
+        exit_code=_failing(exit_code),
         code=code,
     )

@@ -21,7 +21,8 @@ from pydantic import (
     field_validator,
 )
 
-from manifests.errors import HemmaError
+from manifests.commands import command
+from manifests.errors import HemmaError, UsageError
 from manifests.files import broken, read_json, write_json
 
 
@@ -46,6 +47,18 @@ def _relative(value: str) -> str:
 
 
 RepoPath = Annotated[str, AfterValidator(_relative)]
+
+
+# A manifest has some KiB, and a YAML reader takes seconds for each MiB.
+MOST_MANIFEST_BYTES = 256 << 10
+
+
+def demand_size(text: str | bytes, name: str) -> None:
+    """See that a manifest, called `name` in errors, is none of many megabytes. Raises UsageError."""
+    if len(text) > MOST_MANIFEST_BYTES:
+        raise UsageError(
+            f"{name} is larger than {MOST_MANIFEST_BYTES >> 10} KiB: no manifest is", remedy=command("ls -l {}", name)
+        )
 
 
 class Model(BaseModel):

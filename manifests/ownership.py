@@ -56,6 +56,20 @@ def demand_folder(path: str, *, may_be_link: bool = True) -> None:
         os.chmod(path, 0o700)
 
 
+def demand_root(path: str) -> None:
+    """See that nobody but us, or root, owns or may write the folder that `path` leads to, if there is one; others may read.
+
+    Raises NotPrivate.
+    """
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return
+    fault = _fault(facts, _OTHERS_WRITE, may_be_root=True) if HAS_OWNERS else ""
+    if fault:
+        raise NotPrivate(f"the folder {path} is not yours alone: {fault}", remedy=_remedy(path, facts))
+
+
 def is_private_folder(path: str) -> bool:
     """Whether `path` is a folder of ours, no link, with no right for anybody else; nothing is changed."""
     try:
@@ -82,11 +96,7 @@ def _demand_file(path: str, facts: os.stat_result, is_secret: bool, is_config: b
     if fault:
         raise NotPrivate(f"{path} is not yours alone: {fault}", remedy=_remedy(path, facts))
     if is_config:
-        folder = os.path.dirname(path)
-        facts = os.stat(folder)
-        fault = _fault(facts, _OTHERS_WRITE, may_be_root=True)
-        if fault:
-            raise NotPrivate(f"the folder {folder} is not yours alone: {fault}", remedy=_remedy(folder, facts))
+        demand_root(os.path.dirname(path))
 
 
 def _fault(facts: os.stat_result, refused: int, *, may_be_root: bool = False) -> str:

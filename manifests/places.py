@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import sys
 
-from manifests.ownership import private_dir
+from manifests.ownership import demand_root, private_dir
 
-__all__ = ["cache_dir", "config_dir", "private_dir", "state_dir"]
+__all__ = ["cache_dir", "config_dir", "demand_own_roots", "private_dir", "state_dir"]
 
 
 def _folder(override: str, xdg: str, fallback: str, platform_function: str) -> str:
@@ -37,3 +37,12 @@ def state_dir() -> str:
 def cache_dir() -> str:
     """The folder of settings snapshots: safe to delete at any time ($HEMMA_CACHE_DIR, else the platform's)."""
     return _folder("HEMMA_CACHE_DIR", "XDG_CACHE_HOME", "~/.cache", "user_cache_dir")
+
+
+def demand_own_roots() -> None:
+    """See that config, state and cache folder, where they exist, are this user's and nobody else may write there.
+
+    Whatever is read below them relies on it. Raises NotPrivate.
+    """
+    for root in (config_dir(), state_dir(), cache_dir()):
+        demand_root(root)

@@ -18,7 +18,7 @@ from pydantic import AwareDatetime, Field, StringConstraints, ValidationError, f
 
 from manifests.errors import UsageError
 from manifests.files import read_json
-from manifests.model import FileModel, Model, RawText, RepoPath, faults, slips
+from manifests.model import FileModel, Model, RawText, RepoPath, demand_size, faults, slips
 from manifests.status import Finished, Running, Starting, parse_status
 from manifests.train import Amount, Duration
 
@@ -283,9 +283,10 @@ def read_any_status(path: str) -> AnyStatus:
 def parse_slice_manifest(text: str, name: str) -> SliceManifest:
     """The manifest in `text`, called `name` in errors. Raises UsageError naming every key at fault, its rule and the mend."""
     example = "hemma slice example"
+    demand_size(text, name)
     try:
         value: object = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark else ""
         fact = f"{name} is not valid YAML{where}: {getattr(error, 'problem', error)}"

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 
 from manifests.adapters import Integrate
 from manifests.errors import UsageError
-from manifests.model import FileModel, Model, RepoPath, faults, slips
+from manifests.model import FileModel, Model, RepoPath, demand_size, faults, slips
 
 Method = Literal["sft", "dpo", "grpo", "reward", "causal-lm"]
 Packing = Literal["none", "bfd", "bfd_split", "wrapped", "best-fit"]
@@ -165,9 +165,10 @@ class TrainManifest(FileModel):
 
 def parse(text: str, name: str) -> TrainManifest:
     """The manifest in `text`, called `name` in errors. Raises UsageError naming every key at fault, its rule and the mend."""
+    demand_size(text, name)
     try:
         value: object = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark else ""
         raise UsageError(

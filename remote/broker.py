@@ -19,84 +19,18 @@ from collections.abc import Callable
 from typing import Any
 
 from manifests import ownership
-from manifests.errors import AWAY, ConnectionLost, HemmaError, Unreachable
-from remote.agent import frames
+from manifests.errors import AWAY, HemmaError, Unreachable
+from remote.agent import frames, shapes
+from remote.broker_channel import OPENING, Client
 from remote.housekeeping import Housekeeping
 
 IDLE_S = 900.0
 TICK_S = 0.5
 # A host that was connected this recently and refuses now is restarting rather than misspelt.
 SEEN_LATELY_S = 120.0
-SOCKET_BUFFER = 4 << 20
 _LOG_BYTES = 1 << 20
 _FEWEST_OPEN_FILES = 64
 _OPEN_FILES = 4096
-
-
-class Client:
-    """One connected `hemma` command. `take` and `lost` are called from a link's thread, the rest from the loop."""
-
-    def __init__(self, broker: Broker, sock: socket.socket) -> None:
-        sock.setblocking(False)
-        with contextlib.suppress(OSError):  # more than this system allows: what it has will do
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
-        self.broker = broker
-        self.sock = sock
-        self.parser = frames.Parser()
-        self.link: Any = None
-        self.channel = 0
-        self.outbox: list[memoryview] = []
-        self.is_closed = False
-        self.is_ending = False
-        self.lock = threading.Lock()
-
-    def take(self, pieces: list[bytes | memoryview]) -> None:
-        """Send at once what the socket accepts; the rest waits for the loop."""
-        with self.lock:
-            if self.is_closed:
-                return
-            if not self.outbox:
-                pieces = self._send(pieces)
-            if pieces:
-                self.outbox += [memoryview(bytes(piece)) for piece in pieces]
-                self.broker.want_write(self)
-
-    def _send(self, pieces: list[Any]) -> list[Any]:
-        """Send pieces in order; returns what is left."""
-        try:
-            while pieces:
-                sent = self.sock.sendmsg(pieces[:64])
-                while pieces and sent >= len(pieces[0]):
-                    sent -= len(pieces[0])
-                    pieces = pieces[1:]
-                if sent:
-                    pieces = [memoryview(pieces[0])[sent:], *pieces[1:]]
-        except BlockingIOError:
-            return pieces
-        except OSError:
-            return []
-        return pieces
-
-    def flush(self) -> bool:
-        """Send what waits; True when nothing is left."""
-        with self.lock:
-            self.outbox = self._send(self.outbox)
-            return not self.outbox
-
-    def lost(self, error: HemmaError | None) -> None:
-        """The link is gone: say why; the client decides whether to try again."""
-        facts = (error or ConnectionLost("the connection to the host was lost", remedy="hemma host check")).as_dict()
-        facts["is_final"] = int(error is not None and not self.broker.may_pass(self.link, error))
-        # Two tries are enough for a host that has never answered; one that has may be a while in coming back.
-        facts["is_first_contact"] = int(not self.broker.has_been_up(self.link))
-        self.take([frames.json_frame(frames.LINK_LOST, 0, dict(facts))])
-
-    def hang_up(self) -> None:
-        """End this client's connection; the loop sees the end and forgets it."""
-        with self.lock:
-            self.outbox.clear()
-            if not self.is_closed:
-                self.sock.shutdown(socket.SHUT_RDWR)
 
 
 class Broker:
@@ -145,6 +79,9 @@ class Broker:
     def _check_links(self) -> None:
         for link in list(self.links.values()):
             link.check()
+        for client in [each for each in self.clients if each.is_held and not each.link.is_full()]:
+            client.is_held = False
+            self._write(client)
         self.housekeeping.start_due()
 
     def add(self, sock: socket.socket) -> None:
@@ -175,8 +112,16 @@ class Broker:
     def _write(self, client: Client) -> None:
         if client.is_closed:
             return
-        events = selectors.EVENT_READ if client.flush() else selectors.EVENT_READ | selectors.EVENT_WRITE
-        self.selector.modify(client.sock, events, lambda: self._on_client(client))
+        # One that sends more than the link takes is not read meanwhile.
+        events = 0 if client.is_held else selectors.EVENT_READ
+        events |= 0 if client.flush() else selectors.EVENT_WRITE
+        is_watched = client.sock in self.selector.get_map()
+        if is_watched and events:
+            self.selector.modify(client.sock, events, lambda: self._on_client(client))
+        elif is_watched:
+            self.selector.unregister(client.sock)
+        elif events:
+            self.selector.register(client.sock, events, lambda: self._on_client(client))
 
     def _accept(self, listener: socket.socket) -> None:
         try:
@@ -192,6 +137,8 @@ class Broker:
     def _on_client(self, client: Client) -> None:
         if client.outbox:
             self._write(client)
+        if client.is_held:
+            return
         try:
             data = client.sock.recv(1 << 18)
         except BlockingIOError:
@@ -201,15 +148,20 @@ class Broker:
         if not data:
             self._drop(client)
             return
+        if client.link is not None and client.link.is_full():
+            client.is_held = True
+            self._write(client)
         try:
             for kind, _, payload in client.parser.feed(data):
                 self._on_frame(client, kind, payload)
-        except (frames.BadFrame, KeyError):
-            self._drop(client)
+        except (frames.BadFrame, shapes.BadShape):
+            self._drop(client)  # no `hemma` says such a thing
 
     def _on_frame(self, client: Client, kind: int, payload: bytes) -> None:
         if kind == frames.OPEN:
-            self._open(client, frames.fields_of(payload))
+            fields = frames.fields_of(payload)
+            OPENING(fields)
+            self._open(client, fields)
         elif client.link is not None:
             client.link.send(frames.frame(kind, client.channel, payload))
 
@@ -230,7 +182,8 @@ class Broker:
         with client.lock:
             client.is_closed = True
         self.clients.discard(client)
-        self.selector.unregister(client.sock)
+        if client.sock in self.selector.get_map():
+            self.selector.unregister(client.sock)
         client.sock.close()
         if client.link is not None:
             client.link.forget(client.channel)

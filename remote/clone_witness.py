@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from manifests.errors import HemmaError
-    from remote.session import HostRefused
+    from remote.refusals import HostRefused
 
 
 def of(spec: dict[str, Any], *, is_run: bool = False) -> dict[str, Any] | None:

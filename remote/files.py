@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import hashlib
 import os
 import stat
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
-from manifests.errors import AWAY, ConnectionLost, HemmaError
+from manifests.errors import AWAY, ConnectionLost, HemmaError, no_answer
 from remote.agent.frames import text_of
 from remote.host import Host
 
@@ -29,6 +30,8 @@ _PART_TIMEOUT_S = 300.0
 _SYNCED_BYTES_PER_S = 20 << 20
 # Within a transfer an outage of half a minute is waited out.
 _PAUSES_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+# Who may read, write and run it; that a file runs as another user, a host may not say.
+_MODE_BITS = 0o777
 _OUTAGES = (ConnectionLost.code, *AWAY)
 
 Progress = Callable[[int, int], None]
@@ -128,31 +131,50 @@ def put(
 
 
 def _receive(spec: dict[str, Any], path: str, file: IO[bytes], progress: Progress | None) -> dict[str, Any]:
-    """Write every part of the host's file to `file`; returns the first part's facts once the digest is right."""
+    """Write every part of the host's file to `file`; returns the first part's facts once the digest is right.
+
+    The first part announces the size and the digest; nothing beyond that size is asked for or taken.
+    """
     seen, offset = hashlib.sha256(), 0
     first: dict[str, Any] = {}
     while True:
         fields = {"path": _sent(path), "offset": offset, "length": PART_BYTES, "version": first.get("version")}
         part = _ask(spec, "file-read", fields, is_under_way=bool(first))
-        first = first or part
+        if not first:
+            first = _announced(path, part, file)
         content = base64.b64decode(part["content_base64"])
+        is_whole = offset + len(content) == first["size"]
+        is_stuck = not content and not is_whole
+        if offset + len(content) > first["size"] or part["is_last"] != is_whole or is_stuck:
+            raise no_answer(f"parts of {path} that do not make up the {first['size']} bytes it announced")
         seen.update(content)
         file.write(content)
         offset += len(content)
         if progress:
-            progress(offset, int(first["size"]))
-        if part["is_last"]:
+            progress(offset, first["size"])
+        if is_whole:
             break
     if seen.hexdigest() != first["digest"]:
         raise HemmaError(f"{path} did not arrive as it is on the host", remedy="try again", code="digest-mismatch")
     return {**first, "size": offset}
 
 
+def _announced(path: str, part: dict[str, Any], file: IO[bytes]) -> dict[str, Any]:
+    """The first part, once what it announces can be: a digest to check against, and a size that this disk has room for."""
+    if part["digest"] is None:
+        raise no_answer(f"{path} without its digest")
+    if hasattr(os, "fstatvfs"):
+        room = os.fstatvfs(file.fileno())
+        if part["size"] > room.f_bavail * room.f_frsize:
+            raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} for {part['size']} bytes")
+    return part
+
+
 def _place(first: dict[str, Any], temporary: str, target: str, keep_in: str | None) -> Transferred:
     before = os.stat(target) if os.path.exists(target) else None
     if before is not None and digest_of(target) == first["digest"]:
         return Transferred(first["path"], first["size"], first["digest"], is_changed=False)
-    os.chmod(temporary, stat.S_IMODE(before.st_mode) if before is not None else int(first["mode"]) & ~_umask())
+    os.chmod(temporary, stat.S_IMODE(before.st_mode) if before is not None else first["mode"] & _MODE_BITS & ~_umask())
     kept = _keep(target, keep_in) if before is not None and keep_in else None
     os.replace(temporary, target)
     return Transferred(first["path"], first["size"], first["digest"], is_new=before is None, kept=kept)
@@ -204,6 +226,8 @@ def _send(
         if progress:
             progress(offset, max(size, offset))
         if is_last:
+            if reply["digest"] != part["digest"]:
+                raise no_answer("that it keeps another file than was sent")
             return reply, offset
     raise AssertionError("the last part is always there, an empty one if need be")
 

@@ -5,17 +5,19 @@ Facts come from the agent, the choice from lanes.retention, and the agent looks 
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Any
 
 from lanes import retention
+from manifests.errors import HemmaError, no_answer
+from remote import answers
 from remote.agent import frames
+from remote.incoming import reply_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from manifests.errors import HemmaError
+    from remote.agent.shapes import Shape
     from remote.link import Link
 
 INTERVAL_S = 86400.0
@@ -26,17 +28,23 @@ DELAY_S = 20.0
 class _Answer:
     """Collects one reply of the agent, then calls `then(fields)` in the link's thread."""
 
-    def __init__(self, then: Any) -> None:
+    def __init__(self, then: Any, shape: Shape) -> None:
         self._then = then
-        self._parser = frames.Parser()
-        self._collected = b""
+        self._shape = shape
+        self._parser = frames.Parser(frames.FROM_HOST)
+        self._collected = bytearray()
 
     def take(self, pieces: list[bytes | memoryview]) -> None:
         """Accept a part of the reply."""
-        for kind, _, payload in self._parser.feed(b"".join(pieces)):
-            self._collected += payload
-            if kind == frames.REPLY:
-                self._then(json.loads(self._collected))
+        try:
+            for kind, _, payload in self._parser.feed(b"".join(pieces)):
+                self._collected += payload
+                if kind == frames.REPLY:
+                    self._then(reply_of(self._collected, self._shape, "a reply", frames.MAX_VALUES))
+                if len(self._collected) > frames.MAX_ANSWER:
+                    raise no_answer("more than one question can bring back")
+        except (frames.BadFrame, HemmaError):
+            self._collected.clear()  # another day, then
 
     def lost(self, error: HemmaError | None) -> None:
         """Another day, then."""
@@ -85,8 +93,12 @@ def _ignore(reply: dict[str, Any]) -> None:
 
 def _start(link: Link, state_dir: str | None, max_bytes: int) -> None:
     def choose(reply: dict[str, Any]) -> None:
-        chosen = retention.expired(reply.get("runs", []), time.time(), max_bytes=max_bytes)
+        chosen = retention.expired(
+            reply["runs"], time.time(), max_bytes=max_bytes, total_bytes=reply.get("total_bytes")
+        )
         if chosen:
-            link.open(_Answer(_ignore), {"verb": "remove", "state_dir": state_dir, "run_ids": chosen})
+            remove = {"verb": "remove", "state_dir": state_dir, "run_ids": chosen}
+            link.open(_Answer(_ignore, answers.SHAPES["remove"]), remove)
 
-    link.open(_Answer(choose), {"verb": "list", "state_dir": state_dir, "not_sooner_than_s": INTERVAL_S})
+    ask = {"verb": "list", "state_dir": state_dir, "not_sooner_than_s": INTERVAL_S, **retention.ASKED}
+    link.open(_Answer(choose, answers.SHAPES["list"]), ask)

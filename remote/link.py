@@ -19,14 +19,19 @@ from paramiko.buffered_pipe import BufferedPipe
 from paramiko.common import cMSG_CHANNEL_WINDOW_ADJUST
 
 from lanes.connection_failures import Stage
-from manifests.errors import AgentUnavailable, HemmaError, HostDiskFull, Unreachable
+from manifests.errors import AgentUnavailable, HemmaError, HostDiskFull, Unreachable, no_answer
 from remote import connection, delivery, ssh_config
-from remote.agent import frames
+from remote.agent import frames, shapes
+from remote.incoming import fields_of
 
 _START_TIMEOUT_S = 30.0
 _STDERR_KEPT = 4096
 # How long the shell may take to say how it ended, once it has closed its streams.
 _STATUS_TIMEOUT_S = 1.0
+# The longest word of a first stage: a path and why it cannot be written.
+_WORD_BYTES = 1 << 14
+# What may wait to be sent: a few of the largest parts of a file.
+_FULL_BYTES = 32 << 20
 # How soon a closed channel is noticed when there is nothing to send.
 _TICK_S = 0.2
 # Often enough for the agent, which leaves after two minutes of silence (serve.SILENCE_S), and for any firewall.
@@ -58,15 +63,20 @@ class _Router(BufferedPipe):  # type: ignore[type-arg]
         self._left = 0
         self._target: Receiver | None = None
         self.received = 0
+        self.fault: HemmaError | None = None
 
     def feed(self, data: bytes) -> None:
         """Route one SSH packet's payload."""
         self.received += len(data)
+        if self.fault is not None:
+            return
         view, position = memoryview(data), 0
         batch: dict[int, tuple[Receiver, list[bytes | memoryview]]] = {}
         while position < len(view):
             if self._left == 0:
                 position = self._read_head(view, position, batch)
+                if self.fault is not None:
+                    break
                 continue
             piece = view[position : position + self._left]
             position += len(piece)
@@ -85,7 +95,13 @@ class _Router(BufferedPipe):  # type: ignore[type-arg]
         if len(self._head) == frames.HEADER.size:
             head = bytes(self._head)
             self._head.clear()
-            kind, channel, self._left = frames.HEADER.unpack(head)
+            kind, channel, length = frames.HEADER.unpack(head)
+            try:
+                frames.check(kind, length, frames.FROM_HOST)
+            except frames.BadFrame as bad:
+                self.fault = no_answer(bad)  # nothing after it can be read
+                return position + len(taken)
+            self._left = length
             self._target = self._deliver(kind, channel, head)
             self._put(batch, head)
         return position + len(taken)
@@ -113,6 +129,7 @@ class Link:
         self._is_told = False  # that the link is gone, to all who waited for it
         self._error: HemmaError | None = None
         self._credited = 0
+        self._queued = 0
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._keepalive_s = float(spec.get("keepalive_s") or 15)
         self._heard = (0, time.monotonic())
@@ -138,7 +155,13 @@ class Link:
 
     def send(self, data: bytes) -> None:
         """Queue bytes for the agent."""
+        with self._lock:
+            self._queued += len(data)
         self._outbox.put(data)
+
+    def is_full(self) -> bool:
+        """Whether so much waits to be sent that its clients are to wait as well."""
+        return self._queued > _FULL_BYTES and not self.is_gone
 
     def forget(self, channel: int) -> None:
         """The receiver of this channel is gone: tell the agent; the run goes on without it."""
@@ -231,8 +254,12 @@ class Link:
                 if data is None:
                     return
                 channel.sendall(data)
+                with self._lock:
+                    self._queued -= len(data)
             except queue.Empty:
                 pass
+            if self._router.fault is not None:
+                raise self._router.fault
             self._give_window_back(channel)
 
     def _give_window_back(self, channel: paramiko.Channel) -> None:
@@ -270,10 +297,11 @@ class Link:
 
     def _first_words(self, channel: paramiko.Channel) -> bytes:
         """Get the agent running: answer its first stage until it is ready; returns bytes that came after that."""
-        noise = b""
+        noise, is_sent = b"", False
         while True:
             word, noise = self._next_word(channel, noise)
-            if word == "SEND":
+            if word == "SEND" and not is_sent:
+                is_sent = True
                 _say(channel, delivery.agent_zip()[0])
             elif word == "READY":
                 return noise
@@ -281,10 +309,13 @@ class Link:
                 raise _refusal(word)
 
     def _hello(self, channel: paramiko.Channel, data: bytes) -> dict[str, Any]:
-        parser = frames.Parser()
+        parser = frames.Parser(frames.FROM_HOST)
         while True:
-            for _, _, payload in parser.feed(data):
-                return dict(frames.fields_of(payload))
+            try:
+                for _, _, payload in parser.feed(data):
+                    return fields_of(payload, shapes.HELLO, "the agent's first word")
+            except frames.BadFrame as bad:
+                raise no_answer(bad) from None
             data = self._receive(channel)
 
     def _next_word(self, channel: paramiko.Channel, data: bytes) -> tuple[str, bytes]:
@@ -293,6 +324,8 @@ class Link:
             if magic and b"\n" in after:
                 word, _, rest = after.partition(b"\n")
                 return word.decode("utf-8", "replace"), rest
+            if len(after) > _WORD_BYTES:
+                raise no_answer("a first word without an end")
             piece = self._receive(channel, data)
             data = (data + piece)[-(1 << 20) :] if not magic else data + piece
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from manifests.errors import HemmaError, UsageError
+from manifests.places import private_dir
 from manifests.places import state_dir as default_state_dir
 from remote.local_process import descendants, end, holds_within, spawn, started
 
@@ -148,8 +149,7 @@ def _folder(name: str, state_dir: str | None) -> Path:
 def _locked(folder: Path) -> Generator[None]:
     from filelock import FileLock
 
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder.chmod(0o700)
+    private_dir(str(folder))
     with FileLock(str(folder / "lock"), timeout=START_TIMEOUT_S * 2, mode=0o600):
         yield
 

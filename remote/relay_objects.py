@@ -23,24 +23,55 @@ _RECEIVE = (
 _SEND = 'exec git bundle create --quiet - "$@"'
 
 
-def to_host(local: LocalRepository, host: HostRepository, branch: str, known: str | None) -> None:
-    """Bring what we know of origin's `branch` to the host, as its refs/remotes/origin/<branch>. Raises RepositoryError."""
-    ref = f"refs/remotes/origin/{branch}"
+def to_host(local: LocalRepository, host: HostRepository, source: str, target: str, known: str | None) -> None:
+    """Bring the commits of our ref `source` to the host, as its ref `target`; `known` is what that has now.
+
+    Raises RepositoryError; its code is shallow-clone when our history is cut off above what the host has.
+    """
+    tip = checked(local.steps([{"argv": ["rev-parse", "--verify", source]}]), "local: read what origin has")[-1]
+    commit = str(tip["stdout"].strip())
+    base = known if known and _has(local, known) else None
+    _whole(local, commit, base)
     with tempfile.TemporaryDirectory(prefix="hemma-") as folder:
         bundle = os.path.join(folder, "bundle")
-        wanted = [ref, *([f"^{known}"] if known and _has(local, known) else [])]
+        wanted = [source, *([f"^{base}"] if base else [])]
         made = local.steps([{"argv": ["bundle", "create", "--quiet", bundle, *wanted]}])
         if made[-1]["code"] and "empty bundle" in made[-1]["stderr"]:
+            note(host, target, commit)
             return
         checked(made, "local: bundle origin's commits")
         with open(bundle, "rb") as file:
-            _run(
-                host,
-                ["bash", "-c", _RECEIVE, "bash", f"{ref}:{ref}"],
-                file.fileno(),
-                None,
-                "host: take origin's commits",
-            )
+            # Forced: what origin has is not ours to judge here, and it may have been moved back.
+            refspec = f"+{source}:{target}"
+            argv = ["bash", "-c", _RECEIVE, "bash", refspec]
+            _run(host, argv, file.fileno(), None, "host: take origin's commits")
+
+
+def note(host: HostRepository, ref: str, commit: str) -> None:
+    """Let the host's remote-tracking `ref` say what origin has. Raises RepositoryError."""
+    read = {"argv": ["rev-parse", "--verify", "--quiet", ref], "may_fail": True}
+    was = host.steps([read])[-1]["stdout"].strip() or "0" * len(commit)
+    checked(host.steps([{"argv": ["update-ref", ref, commit, was]}]), "host: note what origin has")
+
+
+def _whole(local: LocalRepository, commit: str, base: str | None) -> None:
+    """Raise RepositoryError when the way from `base` to `commit` runs over a cut in our history (a shallow clone)."""
+    asked = {"argv": ["rev-parse", "--path-format=absolute", "--git-path", "shallow"]}
+    path = checked(local.steps([asked]), "local: look at its history")[-1]["stdout"].removesuffix("\n")
+    try:
+        with open(path, encoding="ascii") as file:
+            cuts = set(file.read().split())
+    except FileNotFoundError:
+        return
+    words = ["rev-list", commit, *([f"^{base}"] if base else []), "--"]
+    listed = checked(local.steps([{"argv": words, "keep_bytes": 8 << 20}]), "local: look at its history")
+    if cuts & set(listed[-1]["stdout"].split()):
+        raise RepositoryError(
+            "the host cannot reach origin, and the local clone is shallow: its history is cut off above what the host has, "
+            "so it cannot be passed on whole",
+            remedy="git fetch --unshallow, then hemma sync",
+            code="shallow-clone",
+        )
 
 
 def from_host(host: HostRepository, local: LocalRepository, branch: str, known: str | None) -> str:
@@ -63,7 +94,7 @@ def _has(local: LocalRepository, commit: str) -> bool:
 
 def _run(host: HostRepository, argv: list[str], stdin: int | None, stdout: int | None, what: str) -> None:
     """Run a fixed command on the host with a file of ours as its input or output."""
-    from remote.stdio import write_to
+    from remote.stdio import demand_written, write_to
 
     said = bytearray()
     spec = host.host.spec
@@ -78,8 +109,10 @@ def _run(host: HostRepository, argv: list[str], stdin: int | None, stdout: int |
         "stdin": stdin is not None,
         "lane": "hemma",
     }
-    sink = write_to(stdout) if stdout is not None else said.extend
+    output = write_to(stdout) if stdout is not None else None
+    sink = output or said.extend
     end = Session(target_of(spec), request, (sink, said.extend), stdin=stdin).follow()
+    demand_written([output] if output else [], "df -h")
     if end.get("exit_code") != 0:
         lines = said.decode("utf-8", "replace").strip().splitlines()
         raise RepositoryError(f"{what}: {lines[-1] if lines else end.get('reason')}", remedy="hemma status")

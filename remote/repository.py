@@ -7,19 +7,30 @@ git command passes lanes.git_safety before it runs anywhere: merge only, nothing
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from lanes import git_failures, git_safety, guards
 from manifests.commands import command
-from manifests.errors import NeedsPerson, RepositoryError
-from remote.agent import gitwork
+from manifests.errors import NeedsPerson, RepositoryError, no_answer
+from remote.agent import follow, gitnet, gitwork
 from remote.host import Host
 
 STEPS_TIMEOUT_S = 900.0
 STATE_TIMEOUT_S = 180.0
 
 Facts = dict[str, Any]
+Hear = Callable[[str], None]
+
+
+def silence_s() -> float:
+    """For how many seconds origin may say nothing before it is given up, here and on the host: HEMMA_ORIGIN_SILENCE_S."""
+    try:
+        asked = float(os.environ.get("HEMMA_ORIGIN_SILENCE_S") or 0)
+    except ValueError:
+        asked = 0.0
+    return asked if 0 < asked < float("inf") else gitnet.SILENCE_S
 
 
 class Repository(Protocol):
@@ -35,23 +46,37 @@ class Repository(Protocol):
         """Run git commands in order; the results, up to and with the first that failed."""
         ...
 
+    def follow(self, **fields: Any) -> Facts:
+        """Move the branch to what origin has (`remote.agent.follow`)."""
+        ...
+
 
 class HostRepository:
     """The authoritative clone. One call is one request and one reply."""
 
     place = "host"
 
-    def __init__(self, spec: Facts) -> None:
+    def __init__(self, spec: Facts, hear: Hear | None = None) -> None:
         self.host = Host(spec)
+        self.hear = hear
 
     def state(self, *, fetch: bool = False, know: Sequence[str] = (), notebooks: bool = False) -> Facts:
         """The facts of the clone. Raises RootMissing, NotARepository, WrongDirectory, RepositoryError, Unreachable."""
-        fields: Facts = {"fetch": fetch, "know": list(know), "notebooks": notebooks}
-        return _readable(self.place, _guarded(self.host.request("git-state", timeout_s=STATE_TIMEOUT_S, **fields)))
+        fields: Facts = {"fetch": fetch, "know": list(know), "notebooks": notebooks, "silence_s": silence_s()}
+        return _readable(self.place, _guarded(self._asked("git-state", STATE_TIMEOUT_S, **fields)))
 
     def steps(self, steps: Sequence[Facts]) -> list[Facts]:
         """Run git commands in order on the host, under its lock. Raises NeedsPerson for one that is not merge-only."""
-        return _guarded(self.host.request("git-steps", timeout_s=STEPS_TIMEOUT_S, steps=_vetted(steps)))["results"]
+        return _results(
+            lambda left: self._asked("git-steps", STEPS_TIMEOUT_S, steps=left, silence_s=silence_s()), steps
+        )
+
+    def follow(self, **fields: Any) -> Facts:
+        """Move the host's branch to what origin has, under its lock; nothing is lost (`remote.agent.follow`)."""
+        return _guarded(self._asked("git-follow", STEPS_TIMEOUT_S, **fields))
+
+    def _asked(self, verb: str, timeout_s: float, **fields: Any) -> Facts:
+        return self.host.request(verb, timeout_s=max(timeout_s, silence_s() + 60.0), hear=self.hear, **fields)
 
 
 class LocalRepository:
@@ -59,17 +84,36 @@ class LocalRepository:
 
     place = "local"
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, hear: Hear | None = None) -> None:
         self.root = root
+        self.hear = hear
 
     def state(self, *, fetch: bool = False, know: Sequence[str] = (), notebooks: bool = False) -> Facts:
         """The facts of the clone. Raises RootMissing, NotARepository, WrongDirectory."""
-        request: Facts = {"root": self.root, "fetch": fetch, "know": list(know), "notebooks": notebooks}
-        return _readable(self.place, _guarded(gitwork.state(request)))
+        request: Facts = {"fetch": fetch, "know": list(know), "notebooks": notebooks, "silence_s": silence_s()}
+        self._listen()
+        return _readable(self.place, _guarded(gitwork.state({"root": self.root, **request})))
 
     def steps(self, steps: Sequence[Facts]) -> list[Facts]:
         """Run git commands in order here. Raises NeedsPerson for one that is not merge-only."""
-        return _guarded(gitwork.steps({"root": self.root, "steps": _vetted(steps)}))["results"]
+        self._listen()
+        return _results(lambda left: gitwork.steps({"root": self.root, "steps": left, "silence_s": silence_s()}), steps)
+
+    def follow(self, **fields: Any) -> Facts:
+        """Move our branch to what origin has, under the lock; nothing is lost (`remote.agent.follow`)."""
+        return _guarded(follow.follow({"root": self.root, **fields}))
+
+    def leave(self) -> None:
+        """End what still talks to origin for us, with all that it started: whoever asked goes away."""
+        gitnet.end_all()
+
+    def _listen(self) -> None:
+        gitnet.listener = self._heard
+
+    def _heard(self, text: str) -> bool:
+        if text and self.hear is not None:
+            self.hear(text)
+        return True
 
 
 def _guarded(reply: Facts) -> Facts:
@@ -79,8 +123,25 @@ def _guarded(reply: Facts) -> Facts:
     return reply
 
 
+def _results(ask: Callable[[list[Facts]], Facts], steps: Sequence[Facts]) -> list[Facts]:
+    """One result per step, up to and with the first that failed; what one answer has no room for is asked for again."""
+    left, found = _vetted(steps), list[Facts]()
+    while True:
+        reply = _guarded(ask(left))
+        results: list[Facts] = reply["results"]
+        found += results
+        left = left[len(results) :]
+        is_over = not left or (reply["stopped_at"] is not None and results and results[-1]["code"])
+        if is_over and len(found) <= len(steps):
+            return found
+        if is_over or not (reply.get("is_partial") and results):
+            raise no_answer(f"{len(found)} results of {len(steps)} git commands")
+
+
 def _readable(place: str, facts: Facts) -> Facts:
     """The facts, where git could read the clone. Raises RepositoryError with why it could not."""
+    if "is_readable" not in facts:
+        raise no_answer("nothing of a clone that is there")
     if facts["is_readable"]:
         return facts
     said = str(facts.get("unreadable") or "")

@@ -11,10 +11,13 @@ import signal
 import socket
 import time
 
-from manifests.errors import REFUSALS, ConnectionLost, HemmaError, UsageError, from_dict
+from manifests.errors import REFUSALS, ConnectionLost, UsageError, from_dict, no_answer
 from remote import broker_client
-from remote.agent import frames
-from remote.stdio import read_from, wait_for
+from remote.agent import frames, shapes
+from remote.incoming import Incoming, LinkBroke, fields_of, reply_of
+from remote.refusals import HostRefused
+from remote.session_input import SessionInput
+from remote.stdio import wait_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +28,6 @@ if TYPE_CHECKING:
 
 RECEIVE_BYTES = 1 << 20
 ACK_BYTES = frames.WINDOW // 4
-STDIN_CHUNK = 1 << 16
 RENEW_S = 10.0
 BACKOFF_S = (0.02, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0)
 # An outage shorter than this is not worth a word.
@@ -35,10 +37,9 @@ FIRST_CONTACT_S = 20.0
 FIRST_CONTACT_TRIES = 2
 _STREAM_NAMES = {frames.OUT: b"stdout", frames.ERR: b"stderr"}
 ESCALATION = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
-
-
-class LinkBroke(Exception):
-    """The connection ended; the run did not."""
+# How long a person who wants to leave waits for the host to say that it has heard.
+LEAVE_S = 0.8
+__all__ = ["HostRefused", "LinkBroke", "Session"]
 
 
 class Session:
@@ -59,21 +60,18 @@ class Session:
         self.reply: dict[str, Any] | None = None
         self.run_id = str(request.get("run_id") or request.get("run"))
         offsets = request.get("offsets") or [0, 0]
-        self.offsets = {frames.OUT: int(offsets[0]), frames.ERR: int(offsets[1])}
+        self._incoming = Incoming(offsets, self._on_data, self._on_frame)
         self.give_up_s = give_up_s
         self._writers: dict[int, Write | None] = {frames.OUT: writers[0], frames.ERR: writers[1]}
         self._acknowledged = 0
-        self._stdin = stdin
-        self._stdin_base = 0
-        self._stdin_kept = bytearray()
-        self._stdin_ended = stdin is None
-        self._stdin_open = stdin is not None
-        self._is_input_agreed = True
+        # One who attaches is not the only one who types.
+        self._input = SessionInput(stdin, self._send, is_shared=request.get("verb") == "attach")
         self._notice = notice or _say_nothing
         self._sock: socket.socket | None = None
         self._is_sending = False
         self._waiting_frames: list[bytes] = []
         self._interrupts = 0
+        self._is_terminated = False
         self._token = os.urandom(8)
         self._signals: list[bytes] = []
         self._was_reached = False
@@ -81,19 +79,48 @@ class Session:
         self._first_contacts = 0
         self._end: dict[str, Any] | None = None
         self._buffer = bytearray(RECEIVE_BYTES)
-        self._head = bytearray()
-        self._data_kind = 0
-        self._data_left = 0
+        self._leave_at: float | None = None
+        self._is_leave_final = False
+
+    @property
+    def offsets(self) -> dict[int, int]:
+        """How many bytes of each stream have come, from its beginning."""
+        return self._incoming.offsets
 
     # -- signals and size, called from handlers ------------------------------------------------------------------
 
     def interrupt(self) -> None:
-        """Ctrl-C: SIGINT to the remote process group, the second time SIGTERM, the third time SIGKILL."""
-        if self._interrupts > len(ESCALATION):
-            raise KeyboardInterrupt  # nothing there to hear it: leave
+        """Ctrl-C: SIGINT to the remote process group, then SIGTERM, then SIGKILL; after that we leave in any case."""
         number = ESCALATION[min(self._interrupts, len(ESCALATION) - 1)]
         self._interrupts += 1
         self.send_signal(number)
+        if self._interrupts >= len(ESCALATION):
+            self._leave_soon(is_final=True)
+
+    def terminate(self) -> None:
+        """SIGTERM to us is one to the command; where nothing there hears it, or a second time, we leave."""
+        self.send_signal(signal.SIGTERM)
+        self._leave_soon(is_final=self._leave_at is not None or self._is_terminated)
+        self._is_terminated = True
+        self._send(frames.frame(frames.PING, 0))
+
+    def _leave_soon(self, *, is_final: bool) -> None:
+        if self._leave_at is None:
+            self._leave_at = time.monotonic() + LEAVE_S
+        self._is_leave_final = self._is_leave_final or is_final
+
+    def leave_if_due(self) -> None:
+        """Raise ConnectionLost when a person wanted to leave and the host has not ended the run in time."""
+        if self._leave_at is not None and time.monotonic() >= self._leave_at:
+            raise ConnectionLost(
+                f"left without the host's word; run {self.run_id} may go on, until its lease ends",
+                remedy=f"hemma attach {self.run_id}",
+                code="left",
+            )
+
+    def is_leaving(self) -> bool:
+        """Whether `leave_if_due` is to be called soon."""
+        return self._leave_at is not None
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the remote process group."""
@@ -145,7 +172,7 @@ class Session:
         self._disconnect()
 
     def _has_progress(self) -> bool:
-        return self._is_input_agreed and self.reply is not None and self._sock is not None
+        return self._input.is_agreed and self.reply is not None and self._sock is not None
 
     def _say_back(self, lost_at: float) -> None:
         if time.monotonic() - lost_at > SILENT_OUTAGE_S:
@@ -169,11 +196,9 @@ class Session:
     def _connect(self) -> None:
         self._sock = broker_client.connect()
         assert self._sock is not None
-        self._head.clear()
-        self._data_left = 0
+        self._incoming.reset()
         request = dict(self.request, is_repeated=self._was_tried)
-        # What the host has of our input is known from its first word after a break only.
-        self._is_input_agreed = not self._was_tried
+        self._input.begin(is_again=self._was_tried)
         self._was_tried = True
         if self.reply is not None:
             request = {
@@ -186,7 +211,7 @@ class Session:
             }
         fields = {"target": self.target, "request": request, "auth_sock": os.environ.get("SSH_AUTH_SOCK")}
         opening = frames.json_frame(frames.OPEN, 0, fields)
-        if len(opening) > frames.MAX_PAYLOAD:
+        if len(opening) - frames.HEADER.size > frames.MAX_PAYLOAD:
             raise UsageError(
                 f"arguments and environment of {len(opening) >> 20} MiB are more than any kernel takes",
                 remedy="put them into a file, or send them on stdin",
@@ -208,49 +233,14 @@ class Session:
         """Wait for something to do and do it. Raises LinkBroke or OSError when the connection is gone."""
         sock = self._sock
         assert sock is not None
-        stdin = self._stdin if self._may_read_stdin() else None
-        has_frames, has_input = wait_for(sock, stdin, RENEW_S)
+        has_frames, has_input = wait_for(sock, self._input.readable(), LEAVE_S if self.is_leaving() else RENEW_S)
+        self.leave_if_due()
         if has_frames:
             self._receive(sock)
         if has_input:
-            self._read_stdin()
+            self._input.read()
         if not (has_frames or has_input):
             self.renew()
-
-    # -- input ---------------------------------------------------------------------------------------------------
-
-    def _may_read_stdin(self) -> bool:
-        return (
-            self._stdin_open
-            and not self._stdin_ended
-            and self._is_input_agreed
-            and len(self._stdin_kept) < frames.INPUT_WINDOW
-        )
-
-    def _read_stdin(self) -> None:
-        assert self._stdin is not None
-        data = read_from(self._stdin)
-        if data is None:
-            return
-        if data:
-            offset = self._stdin_base + len(self._stdin_kept)
-            self._stdin_kept += data
-            self._send(frames.frame(frames.IN, 0, frames.OFFSET.pack(offset) + data))
-        else:
-            self._stdin_ended = True
-            self._send(frames.frame(frames.IN_EOF, 0))
-
-    def _on_input_acknowledged(self, offset: int) -> None:
-        if offset > self._stdin_base:
-            del self._stdin_kept[: offset - self._stdin_base]
-            self._stdin_base = offset
-        if not self._is_input_agreed:
-            self._is_input_agreed = True
-            for start in range(0, len(self._stdin_kept), STDIN_CHUNK):
-                piece = bytes(self._stdin_kept[start : start + STDIN_CHUNK])
-                self._send(frames.frame(frames.IN, 0, frames.OFFSET.pack(self._stdin_base + start) + piece))
-            if self._stdin_ended and self._stdin is not None:
-                self._send(frames.frame(frames.IN_EOF, 0))
 
     # -- frames out ----------------------------------------------------------------------------------------------
 
@@ -274,83 +264,64 @@ class Session:
         size = sock.recv_into(self._buffer)
         if size == 0:
             raise LinkBroke("the broker went away")
-        view = memoryview(self._buffer)[:size]
-        position = 0
-        while position < size:
-            if self._data_left:
-                position += self._take_data(view[position : position + self._data_left])
-            else:
-                position += self._take_head(view[position:])
+        self._incoming.feed(memoryview(self._buffer)[:size])
 
-    def _take_data(self, piece: memoryview) -> int:
-        """Pass a piece of output on, as it is, without waiting for the rest of its frame."""
-        self._data_left -= len(piece)
-        write = self._writers[self._data_kind]
+    def _on_data(self, kind: int, piece: memoryview) -> None:
+        write = self._writers[kind]
         if write is not None:
             try:
                 write(piece)
             except OSError:
-                self._stop_stream(self._data_kind)
-        self.offsets[self._data_kind] += len(piece)
-        if sum(self.offsets.values()) - self._acknowledged >= ACK_BYTES:
+                self._stop_stream(kind)
+        if sum(self.offsets.values()) + len(piece) - self._acknowledged >= ACK_BYTES:
             self.renew()
-        return len(piece)
 
     def _stop_stream(self, kind: int) -> None:
         """Our own reader is gone: the command shall learn it from its pipe."""
         self._writers[kind] = None
         self._send(frames.frame(frames.CLOSE_STREAM, 0, _STREAM_NAMES[kind]))
 
-    def _take_head(self, view: memoryview) -> int:
-        """Collect a frame's head, or a whole small frame; returns how many bytes were used."""
-        needed = frames.HEADER.size
-        if len(self._head) >= needed:
-            kind, _, length = frames.HEADER.unpack_from(self._head)
-            needed += frames.OFFSET.size if kind in self.offsets else length
-        taken = bytes(view[: needed - len(self._head)])
-        self._head += taken
-        if len(self._head) >= frames.HEADER.size:
-            kind, _, length = frames.HEADER.unpack_from(self._head)
-            self._finish_head(kind, length)
-        return len(taken)
-
-    def _finish_head(self, kind: int, length: int) -> None:
-        body = len(self._head) - frames.HEADER.size
-        if kind in self.offsets and body == frames.OFFSET.size:
-            offset = frames.OFFSET.unpack_from(self._head, frames.HEADER.size)[0]
-            if offset != self.offsets[kind]:
-                raise LinkBroke(f"the host sent offset {offset} instead of {self.offsets[kind]}")
-            self._data_kind, self._data_left = kind, length - frames.OFFSET.size
-            self._head.clear()
-        elif kind not in self.offsets and body == length:
-            payload = bytes(self._head[frames.HEADER.size :])
-            self._head.clear()
-            self._on_frame(kind, payload)
-
     def _on_frame(self, kind: int, payload: bytes) -> None:
         if kind == frames.IN_ACK:
-            self._on_input_acknowledged(frames.OFFSET.unpack(payload)[0])
+            self._input.on_acknowledged(frames.OFFSET.unpack(payload)[0])
         elif kind == frames.EXIT:
-            self._end = dict(frames.fields_of(payload))
+            self._on_end(fields_of(payload, shapes.END, "the end of a run"))
         elif kind == frames.REPLY:
-            self._on_reply(dict(frames.fields_of(payload)))
+            self._on_reply(payload)
         elif kind == frames.LINK_LOST:
-            self._on_link_lost(dict(frames.fields_of(payload)))
+            self._on_link_lost(fields_of(payload, shapes.LINK_LOST, "the broker's word"))
         elif kind == frames.NOTICE:
-            self._on_notice(dict(frames.fields_of(payload)))
+            self._on_notice(fields_of(payload, shapes.NOTICE, "a notice"))
+        elif kind == frames.PONG and not self._is_leave_final:
+            self._leave_at = None  # it has heard
 
-    def _on_reply(self, fields: dict[str, Any]) -> None:
-        if "error" in fields:
-            raise refusal_of(fields)
-        is_first = self.reply is None
+    def _on_end(self, fields: dict[str, Any]) -> None:
+        if self.reply is None:
+            raise no_answer("the end of a run that it did not begin")
+        if fields["sent"] != [self.offsets[frames.OUT], self.offsets[frames.ERR]]:
+            raise no_answer("the end of a run before all of its output")
+        if fields.get("state") == "finished" and fields.get("exit_code") is None:
+            raise no_answer("the end of a run without an exit code")
+        self._end = fields
+
+    def _on_reply(self, payload: bytes) -> None:
+        is_run, is_first = self.request.get("verb") == "run", self.reply is None
+        shape = shapes.STARTED if is_run and is_first else shapes.ATTACHED
+        fields = reply_of(payload, shape, "the reply to " + ("run" if shape is shapes.STARTED else "attach"))
+        if (is_run or not is_first) and fields["run_id"] != self.run_id:
+            raise no_answer(f"a reply about the run {fields['run_id']}, which was not asked for")
         self.reply = fields
-        if is_first and "run_id" in fields:
-            self.run_id = str(fields["run_id"])
-            sent = fields.get("offsets")
-            if isinstance(sent, list):
-                self.offsets = {frames.OUT: int(sent[0]), frames.ERR: int(sent[1])}
-        if self.request.get("verb") == "run" and self.request.get("lease_s") is None and not self.request.get("follow"):
+        self.run_id = fields["run_id"]
+        if is_first and not is_run:
+            self._begin_at(fields["offsets"])
+        if is_run and self.request.get("lease_s") is None and not self.request.get("follow"):
             self._end = {"state": "detached", "exit_code": 0}
+
+    def _begin_at(self, offsets: list[int]) -> None:
+        """Where the host begins: where it was asked to, or the given number of bytes before the end."""
+        if "tail_bytes" not in self.request and offsets != list(self.offsets.values()):
+            raise no_answer(f"output from {offsets} on; from {list(self.offsets.values())} on was asked for")
+        self.offsets.update(zip((frames.OUT, frames.ERR), offsets, strict=True))
 
     def _on_link_lost(self, fields: dict[str, Any]) -> None:
         error = from_dict(fields)
@@ -366,26 +337,13 @@ class Session:
 
     def _on_notice(self, fields: dict[str, Any]) -> None:
         if fields.get("notice") == "stdin-closed":
-            self._stdin_open = False
-            self._stdin_kept.clear()
+            self._input.close()
+        elif fields.get("notice") == "input-shared":
+            self._input.is_shared = True
         elif fields.get("notice") == "disk-full":
             self._notice("the host's disk is full: the command waits until there is room")
         elif fields.get("notice") == "disk-room":
             self._notice("the host's disk has room again")
-
-
-class HostRefused(HemmaError):
-    """The host did not do what was asked; `fields` has everything it said, e.g. the guard's facts."""
-
-    def __init__(self, fields: dict[str, Any]) -> None:
-        known = from_dict(fields)
-        super().__init__(known.message, remedy=known.remedy, exit_code=known.exit_code, code=known.code)
-        self.fields = fields
-
-
-def refusal_of(fields: dict[str, Any]) -> HemmaError:
-    """The error a reply carries, with its facts."""
-    return HostRefused(fields)
 
 
 def _say_nothing(_: str) -> None:

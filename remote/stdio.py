@@ -5,16 +5,18 @@ Standard library only: the `hemma run` path.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
 import sys
 
+from manifests.errors import HemmaError
 from manifests.visible import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import TypeAlias
 
     Write: TypeAlias = Callable[[memoryview], None]
@@ -72,17 +74,70 @@ def wait_for(sock: socket.socket, stdin: Source | None, timeout_s: float) -> tup
     return sock.fileno() in found, number in found
 
 
-def write_to(file: int) -> Write:
-    """A writer that puts everything into an open file, however small the pieces it takes."""
+class Output:
+    """Puts everything into an open file, however small the pieces it takes; `fault` is why it no longer could.
 
-    def write(piece: memoryview) -> None:
-        while len(piece):
-            try:
-                piece = piece[os.write(file, piece) :]
-            except BlockingIOError:  # somebody made our stdout non-blocking: wait for it like anybody else
-                select.select([], [file], [], 1.0)
+    A reader that has gone is no fault: nobody misses those bytes (`| head`).
+    """
 
-    return write
+    __slots__ = ("fault", "file")
+
+    def __init__(self, file: int) -> None:
+        self.file = file
+        self.fault: OSError | None = None
+
+    def __call__(self, piece: memoryview) -> None:
+        """Write all of it. Raises OSError."""
+        try:
+            while len(piece):
+                try:
+                    piece = piece[os.write(self.file, piece) :]
+                except BlockingIOError:  # somebody made our stdout non-blocking: wait for it like anybody else
+                    select.select([], [self.file], [], 1.0)
+        except OSError as error:
+            if not reader_is_gone(error):
+                self.fault = error
+            raise
+
+
+def write_to(file: int) -> Output:
+    """A writer into an open file."""
+    return Output(file)
+
+
+def reader_is_gone(error: OSError) -> bool:
+    """Whether a write failed because nobody reads any more, on a pipe or a socket."""
+    return error.errno in (errno.EPIPE, errno.ECONNRESET, errno.ESHUTDOWN)
+
+
+def demand_written(outputs: Iterable[Output], remedy: str) -> None:
+    """See that all that came was written. Raises HemmaError (output-lost)."""
+    for output in outputs:
+        if output.fault is not None:
+            raise output_lost({1: "stdout", 2: "stderr"}.get(output.file, "a file"), output.fault, remedy)
+
+
+def output_lost(name: str, fault: OSError, remedy: str = "") -> HemmaError:
+    """The error for output that could not be written: a full disk, a terminal that is gone."""
+    return HemmaError(f"{name} cannot be written: {fault.strerror}", remedy=remedy, code="output-lost")
+
+
+def print_line(text: str) -> None:
+    """Print a line of a result on stdout, at once. Raises HemmaError (output-lost), not for a reader that is gone."""
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except OSError as fault:
+        abandon_stdout()
+        if not reader_is_gone(fault):
+            raise output_lost("stdout", fault) from None
+
+
+def abandon_stdout() -> None:
+    """From now on what is printed goes nowhere, so that Python's own end has nothing to say of it."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
 
 
 def stderr_notice(message: str) -> None:
@@ -94,4 +149,7 @@ def stderr_notice(message: str) -> None:
 
 def say(verdict: str, text: str) -> None:
     """One line on stderr: a verdict word, padded, then `text`, made visible. The path without rich has this alone."""
-    sys.stderr.write(f"{verdict:<8} {one_line(text)}\n")
+    try:
+        sys.stderr.write(f"{verdict:<8} {one_line(text)}\n")
+    except OSError:
+        pass  # nobody can be told; the exit code tells the rest

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import sys
 import traceback
 from typing import Annotated, Any
 
@@ -12,9 +13,12 @@ import typer
 from typer.exceptions import TyperException
 
 from controller.cli import known
+from controller.cli.output import WatchedStdout
 from controller.reports import console, surprise
 from manifests import visible
 from manifests.errors import HemmaError, UsageError
+from manifests.places import demand_own_roots
+from remote.stdio import abandon_stdout, output_lost, reader_is_gone, say
 
 EXIT_INTERRUPTED = 130
 
@@ -92,8 +96,28 @@ def __getattr__(name: str) -> Any:
 def main(argv: list[str]) -> int:
     """Run the command line `argv` (without the program's name); returns the exit code.
 
-    An expected failure is two lines on stderr and its own exit code. A surprise is one line, a report file and 70.
+    An expected failure is two lines on stderr and its own exit code. A surprise is one line, a report file and 70. A result
+    that cannot be written is an error as well, unless its reader has gone (`| head`).
     """
+    sys.stdout = watched = WatchedStdout(sys.stdout)
+    try:
+        code = _answered(argv)
+        watched.flush()
+    except OSError:  # of a result, or of an error's own JSON
+        if watched.fault is None:
+            raise
+        code = 1
+    finally:
+        sys.stdout = watched.stream
+    if watched.fault is None:
+        return code
+    abandon_stdout()
+    if not reader_is_gone(watched.fault):
+        say("failed", output_lost("stdout", watched.fault).message)
+    return code or 1
+
+
+def _answered(argv: list[str]) -> int:
     debug, rest = _leading_debug(argv)
     try:
         # `run` parses its own words, byte for byte; only its help page is made here.
@@ -104,6 +128,10 @@ def main(argv: list[str]) -> int:
         return EXIT_INTERRUPTED
     except HemmaError as error:
         return _expected(error, rest, debug=debug)
+    except OSError as error:
+        if isinstance(sys.stdout, WatchedStdout) and sys.stdout.fault is not None:
+            raise
+        return _surprise(error, rest, debug=debug)
     except Exception as error:  # noqa: BLE001 - the last net: a surprise becomes a report
         return _surprise(error, rest, debug=debug)
     return code
@@ -113,6 +141,8 @@ def _remembered(words: list[str], *, debug: bool) -> int:
     """Run a verb; what it changed is noted in the project's memory, where there is one (S2-R11, S2-R16)."""
     code = 1
     try:
+        if words and not words[0].startswith("-"):
+            demand_own_roots()
         code = _code(typer.main.get_command(application(words))(args=words, prog_name="hemma", standalone_mode=False))
     except TyperException as refused:
         code = _misused(refused)

@@ -8,10 +8,21 @@ import sys
 from controller import snapshot
 from controller.cli import run_options
 from controller.flows import run as flow
+from manifests.commands import command
 from manifests.errors import HemmaError, UsageError
 from manifests.visible import json_text, one_line
 from remote import clone_witness
-from remote.stdio import say, stderr_notice, stdin_source, write_to
+from remote.stdio import (
+    abandon_stdout,
+    demand_written,
+    output_lost,
+    print_line,
+    reader_is_gone,
+    say,
+    stderr_notice,
+    stdin_source,
+    write_to,
+)
 
 TYPE_CHECKING = False  # typing itself is not imported: 3 ms of a path that takes 30
 if TYPE_CHECKING:
@@ -27,7 +38,10 @@ def main(arguments: list[str]) -> int:
         return _run(values, argv)
     except HemmaError as error:
         if "--json" in arguments:
-            _print_json(error.as_dict())
+            try:
+                _print_json(error.as_dict())
+            except HemmaError as lost:
+                flow.show_error(lost)
         flow.show_error(error)
         return error.exit_code
     except KeyboardInterrupt:
@@ -43,7 +57,13 @@ def main(arguments: list[str]) -> int:
 def _help() -> int:
     from controller.cli import run_help
 
-    return run_help.show()
+    try:
+        return run_help.show()
+    except OSError as fault:
+        abandon_stdout()
+        if reader_is_gone(fault):
+            return 1
+        raise output_lost("stdout", fault) from None
 
 
 def settings_for(host: str | None = None) -> dict[str, Any]:
@@ -136,10 +156,11 @@ def _environment(given: object) -> dict[str, str]:
 
 
 def _run_through(settings: dict[str, Any], request: dict[str, Any], *, is_quiet: bool) -> int:
+    outputs = (write_to(1), write_to(2))
     session = flow.session_for(
         settings,
         request,
-        (write_to(1), write_to(2)),
+        outputs,
         stdin=stdin_source() if request["stdin"] else None,
         notice=None if is_quiet else stderr_notice,
     )
@@ -154,6 +175,7 @@ def _run_through(settings: dict[str, Any], request: dict[str, Any], *, is_quiet:
     _say_end(end, request, is_quiet)
     if not is_quiet:
         clone_witness.say(settings["host"], request["clone"], session.reply)
+    demand_written(outputs, command("what there was until then: hemma logs {}", session.run_id))
     return code
 
 
@@ -178,7 +200,7 @@ def _detach(settings: dict[str, Any], request: dict[str, Any], is_json: bool) ->
     if is_json:
         _print_json({"run_id": session.run_id, "state": "starting"})
     else:
-        print(one_line(session.run_id))
+        print_line(one_line(session.run_id))
         clone_witness.say(settings["host"], request["clone"], session.reply)
     return 0
 
@@ -196,7 +218,7 @@ def _run_for_json(settings: dict[str, Any], request: dict[str, Any]) -> int:
 
 
 def _print_json(fields: dict[str, Any]) -> None:
-    print(json_text(fields), flush=True)
+    print_line(json_text(fields))
 
 
 def _text(value: object) -> str | None:

@@ -14,16 +14,18 @@ from controller.flows import runs as flow
 from controller.reports import console
 from controller.reports.console import Table
 from lanes.retention import MAX_BYTES
+from manifests.commands import command
 from manifests.errors import HemmaError, UsageError
-from remote.stdio import stderr_notice, stdin_source, write_to
+from remote.stdio import demand_written, stderr_notice, stdin_source, write_to
 
+SHOWN_RUNS = 200
 _STATE_STYLES = {"running": "green", "starting": "green", "lost": "bold red"}
 
 
 def _complete(incomplete: str) -> list[str]:
     """Run ids for the shell's completion; silent when the host cannot be asked."""
     try:
-        found = [run["run_id"] for run in flow.list_runs(settings_for()["host"])]
+        found = [run["run_id"] for run in flow.page(settings_for()["host"], most=SHOWN_RUNS, brief=True).runs]
     except (HemmaError, OSError):
         return []
     return ["last", *(run_id for run_id in reversed(found) if run_id.startswith(incomplete))]
@@ -49,24 +51,36 @@ def register(app: typer.Typer) -> None:
 
 def ps(
     *,
-    is_all: Annotated[bool, typer.Option("--all", "-a", help="Ended runs too.")] = False,
+    is_all: Annotated[bool, typer.Option("--all", "-a", help="Ended runs too, the newest of them.")] = False,
+    most: Annotated[
+        int, typer.Option("--most", help="With --all: so many.", metavar="N", min=1, max=1000)
+    ] = SHOWN_RUNS,
+    before: Annotated[str | None, typer.Option("--before", help="With --all: older than this.", metavar="RUN")] = None,
     host: OnHost = None,
     as_json: AsJson = False,
 ) -> None:
-    """List runs on the host: the live ones, or all.
+    """List runs on the host: the live ones, or the newest of all (with --json every one).
 
     Example: hemma ps --all
     """
-    found = [run for run in flow.list_runs(settings_for(host)["host"]) if is_all or run["is_live"]]
+    there = settings_for(host)["host"]
     if as_json:
-        console.show_json(found)
+        console.show_json(flow.all_runs(there) if is_all else flow.live_runs(there))
         return
+    page = flow.page(there, most=most, before=before) if is_all else flow.Page(flow.live_runs(there))
+    found = page.runs
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("RUN", "STATE", "EXIT", "TIME", "WHO", "COMMAND"):
         table.add_column(column, no_wrap=column != "COMMAND", overflow="ellipsis")
     for run in found:
         table.add_row(*_cells(run))
     console.show_table(table)
+    for run in (run for run in found if run["damaged"]):
+        fact = f"the record of {run['run_id']} cannot be read: {run['damaged']}"
+        console.line(console.err(), "warn", fact)
+    if page.rest:
+        following = command("hemma ps --all --before {}", str(page.before))
+        console.line(console.err(), "do", f"{following}   ({page.rest} older runs)")
     if not found:
         console.err().print("no live run; ended ones: hemma ps --all" if not is_all else "no run yet")
 
@@ -103,10 +117,10 @@ def logs(
     Example: hemma logs -f last
     """
     more = {} if tail is None else {"tail_bytes": tail}
-    reading = flow.session(
-        settings_for(host), run, (write_to(1), write_to(2)), notice=stderr_notice, follow=follow, hold=False, **more
-    )
+    outputs = (write_to(1), write_to(2))
+    reading = flow.session(settings_for(host), run, outputs, notice=stderr_notice, follow=follow, hold=False, **more)
     _follow_quietly(reading)
+    demand_written(outputs, "df -h")
 
 
 def _follow_quietly(reading: Any) -> None:
@@ -124,10 +138,10 @@ def attach(run: Run, *, host: OnHost = None) -> None:
 
     Example: hemma attach last
     """
-    attached = flow.session(
-        settings_for(host), run, (write_to(1), write_to(2)), stdin=stdin_source(), notice=stderr_notice, hold=True
-    )
+    outputs = (write_to(1), write_to(2))
+    attached = flow.session(settings_for(host), run, outputs, stdin=stdin_source(), notice=stderr_notice, hold=True)
     end = run_flow.follow(attached)
+    demand_written(outputs, command("what there was until then: hemma logs {}", attached.run_id))
     raise typer.Exit(run_flow.exit_code_of(end, attached.run_id))
 
 

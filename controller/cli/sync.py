@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import signal
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -16,9 +18,10 @@ from controller.flows import status
 from controller.reports import console
 from controller.reports.console import Table
 from controller.snapshot import find_project
-from lanes.merging import ACCEPTABLE, Escalation, SyncPlan
+from lanes.merging import ACCEPTABLE, Escalation, Step, SyncPlan
+from lanes.origin_moves import GONE, REWRITTEN
 from manifests.errors import UsageError
-from remote.agent import gitfacts
+from remote.agent import gitfacts, gitnet
 from remote.repository import HostRepository, LocalRepository
 
 if TYPE_CHECKING:
@@ -39,15 +42,50 @@ def register(app: typer.Typer) -> None:
     app.command("sync")(sync)
 
 
-def _clones(host: str | None) -> tuple[LocalRepository, HostRepository, dict[str, Any]]:
-    """Both clones, and what the repository says of notebooks' metadata. Raises NotARepository."""
+class _Progress:
+    """What git tells of its way with origin, on one line of a terminal; nowhere when `is_quiet`."""
+
+    def __init__(self, *, is_quiet: bool) -> None:
+        self._is_quiet = is_quiet
+        self._is_open = False
+
+    def show(self, text: str) -> None:
+        """Show this in place of what was shown before."""
+        if not self._is_quiet:
+            self._is_open = True
+            console.show_progress(text)
+
+    def clear(self) -> None:
+        """Take the line away, before anything else is printed."""
+        if self._is_open:
+            self._is_open = False
+            console.show_progress("")
+
+
+def _clones(host: str | None, progress: _Progress) -> tuple[LocalRepository, HostRepository, dict[str, Any]]:
+    """Both clones, and what the repository says of notebooks' metadata. Raises NotARepository.
+
+    What git tells of its way with origin goes to `progress`.
+    """
+    for name in ("SIGTERM", "SIGHUP"):  # the terminal was closed: git's own session would outlive it
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _terminated)
     settings = settings_for(host)
     top = gitfacts.toplevel(os.getcwd())
     if top is None:
         from controller.flows import work_tree
 
         top = work_tree.top(os.getcwd())
-    return LocalRepository(top), HostRepository(settings["host"]), settings["notebooks"]
+    local = LocalRepository(top, lambda text: progress.show(f"  local: {text}"))
+    remote = HostRepository(settings["host"], lambda text: progress.show(f"  host: {text}"))
+    return local, remote, settings["notebooks"]
+
+
+def _terminated(number: int, _: object) -> NoReturn:
+    """Leave as one who was told to go does, and let nothing go on that talks to origin for us."""
+    gitnet.end_all()
+    raise SystemExit(128 + number)
 
 
 def show_status(
@@ -60,8 +98,12 @@ def show_status(
 
     Read in one round trip to the host. Example: hemma status --fetch
     """
-    local, remote, meant = _clones(host)
-    picture = status.read(local, remote, fetch=fetch, meant=meant)
+    progress = _Progress(is_quiet=as_json)
+    local, remote, meant = _clones(host, progress)
+    try:
+        picture = status.read(local, remote, fetch=fetch, meant=meant)
+    finally:
+        progress.clear()
     has_drive = _names_drive()
     if as_json:
         console.show_json({**picture, "drive": _drive()} if has_drive else picture)
@@ -147,6 +189,9 @@ def sync(
     accept: Annotated[
         list[str] | None, typer.Option("--accept", metavar="RULE", help="Go on although this rule asks for a person.")
     ] = None,
+    restore: Annotated[
+        bool, typer.Option("--restore", help="Origin gets again what was taken from it: commits or a branch.")
+    ] = False,
     is_dry: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
     host: OnHost = None,
     as_json: AsJson = False,
@@ -155,8 +200,13 @@ def sync(
 
     The host pushes, we merge; local commits go to origin and on to the host. Example: hemma sync --dry-run
 
+    Commits or a branch that origin had and has no longer are not pushed again: --accept origin-rewritten goes along with
+    it, --restore undoes it.
+
     Exit codes: 0 in step, 75 a person must decide (with the verdict), 1 git could not, 255 the host cannot be reached.
     """
+    if restore and REWRITTEN in (accept or []):
+        raise UsageError("--restore undoes what --accept origin-rewritten goes along with", remedy="one of the two")
     unknown = [rule for rule in accept or [] if rule not in ACCEPTABLE]
     if unknown:
         raise UsageError(
@@ -166,22 +216,49 @@ def sync(
     from controller.flows import sync as flow
 
     where = lane.ground(os.getcwd(), os.environ)
-    local, remote, meant = _clones(host)
-    seen = flow.look(local, remote, meant=meant)
-    found = flow.plan(where, seen, accept or [])
-    if isinstance(found, Escalation):
-        found = _judged(where, seen, found, accept or [], as_json=as_json)
-    if is_dry:
-        _show_plan(found, as_json=as_json)
-        return
-    err = console.err()
-    backups = flow.carry_out(seen, found, lambda said: err.print(console.plain(f"  {said}")) if not as_json else None)
-    _report(found, backups, as_json=as_json)
+    progress = _Progress(is_quiet=as_json)
+    local, remote, meant = _clones(host, progress)
+    choice, steps, backups = Choice(tuple(accept or ()), restores=restore), list[Step](), list[str]()
+
+    def say(text: str) -> None:
+        progress.clear()
+        if not as_json:
+            console.err().print(console.plain(f"  {text}"))
+
+    while True:
+        try:
+            seen = flow.look(local, remote, meant=meant)
+        finally:
+            progress.clear()
+        found = flow.plan(where, seen, choice.accepted, restores=choice.restores)
+        if isinstance(found, Escalation):
+            found, choice = _judged(where, seen, found, choice, as_json=as_json)
+        if is_dry:
+            _show_plan(found, as_json=as_json)
+            return
+        try:
+            backups += flow.carry_out(seen, found, say)
+        finally:
+            progress.clear()
+        steps += found.steps
+        if not found.goes_on:
+            break
+        # What came of it is judged anew; only what origin did was settled, once.
+        choice = dataclasses.replace(choice, accepted=tuple(set(choice.accepted) - {REWRITTEN}), restores=False)
+    _report(dataclasses.replace(found, steps=tuple(steps)), backups, as_json=as_json)
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """What a person decided: rules that are accepted, and whether origin gets again what it had."""
+
+    accepted: tuple[str, ...] = ()
+    restores: bool = False
 
 
 def _judged(
-    where: lane.Ground, seen: flow.Clones, escalation: Escalation, accepted: list[str], *, as_json: bool
-) -> SyncPlan:
+    where: lane.Ground, seen: flow.Clones, escalation: Escalation, choice: Choice, *, as_json: bool
+) -> tuple[SyncPlan, Choice]:
     """Show the person at the terminal each fact and its diff, and ask once; without one the verdict is all there is (75)."""
     from controller.flows import sync as flow
 
@@ -193,11 +270,29 @@ def _judged(
         raise refusal
     _show_evidence(seen, escalation)
     rules = [reason.rule for reason in escalation.verdict.reasons]
-    if all(rule in ACCEPTABLE for rule in rules) and typer.confirm("Go on and merge?", default=False, err=True):
-        found = flow.plan(where, seen, [*accepted, *rules])
+    chosen = _chosen(rules, choice, escalation)
+    if chosen is not None:
+        found = flow.plan(where, seen, chosen.accepted, restores=chosen.restores)
         if isinstance(found, SyncPlan):
-            return found
+            return found, chosen
+        refusal = flow.refusal(found)
     raise refusal
+
+
+def _chosen(rules: list[str], choice: Choice, escalation: Escalation) -> Choice | None:
+    """What the person at the terminal says to these rules; None: nothing is to be done."""
+    if set(rules) & {REWRITTEN, GONE}:
+        can_follow = any(f"--accept {REWRITTEN}" in step for step in escalation.verdict.next_steps)
+        ways = ["follow"] * can_follow + ["restore", "neither"]
+        said = typer.prompt(f"Origin: {', '.join(ways)}?", default="neither", err=True).strip().lower()
+        if said == "restore":
+            return dataclasses.replace(choice, restores=True)
+        if said == "follow" and can_follow:
+            return dataclasses.replace(choice, accepted=(*choice.accepted, REWRITTEN))
+        return None
+    if all(rule in ACCEPTABLE for rule in rules) and typer.confirm("Go on and merge?", default=False, err=True):
+        return dataclasses.replace(choice, accepted=(*choice.accepted, *rules))
+    return None
 
 
 def _show_evidence(seen: flow.Clones, escalation: Escalation) -> None:

@@ -9,7 +9,7 @@ import base64
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from lanes.merging import CloneState, Dirty, Place
+from lanes.clone_state import CloneState, Dirty, Gone, Lost, Place
 
 Facts = dict[str, Any]
 # [tool.hemma.notebooks] as plain data (manifests.settings.NotebookSettings): what was meant.
@@ -25,16 +25,43 @@ def clone_state(place: Place, facts: Facts, meant: Meant) -> CloneState:
         head=facts["head"],
         branch=facts["branch"],
         origin_head=facts["origin_head"],
-        ahead=len(facts.get("unpushed") or ()),
-        behind=len(facts.get("unpulled") or ()),
+        ahead=facts.get("unpushed_count") or len(facts.get("unpushed") or ()),
+        behind=facts.get("unpulled_count") or len(facts.get("unpulled") or ()),
         incoming=tuple(facts.get("incoming") or ()),
         outgoing=tuple(facts.get("outgoing") or ()),
         dirty=tuple(_dirty(entry, facts.get("notebooks") or {}, meant) for entry in facts["entries"]),
+        unlisted=max(0, int(facts.get("entry_count") or 0) - len(facts["entries"])),
         operation=facts["operation"],
         is_index_locked=facts["is_index_locked"],
         holding=tuple(run["run_id"] for run in facts["holding"]),
         reaches_origin=bool(fetched.get("is_ok", True)),
+        remote=facts["remote"],
+        push_remote=facts["push_remote"],
+        push_key=facts["push_key"] or "",
+        origin_url=facts["origin_url"] or "",
+        lost=_lost(facts.get("lost")),
+        gone=_gone(facts.get("gone")),
     )
+
+
+def _lost(said: Facts | None) -> Lost | None:
+    if said is None:
+        return None
+    return Lost(
+        count=len(said["commits"]),
+        shown=tuple(said["shown"]),
+        own=tuple(said["own"]),
+        own_has_merges=said["own_has_merges"],
+        changes=tuple(said["changes"]),
+        made_by=tuple(said["made_by"]),
+        pushed_by=said["pushed_here_by"],
+    )
+
+
+def _gone(said: Facts | None) -> Gone | None:
+    if said is None:
+        return None
+    return Gone(said["last"], len(said["alone"]), tuple(said["shown"]), said["elsewhere"])
 
 
 def _dirty(entry: Facts, changed_notebooks: Facts, meant: Meant) -> Dirty:

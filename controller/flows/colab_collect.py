@@ -18,6 +18,7 @@ from typing import Any
 
 from controller.flows import colab_view
 from controller.flows.drive import Place
+from manifests.commands import command
 from manifests.errors import HemmaError
 from manifests.files import read_json, write_json
 from manifests.places import private_dir, state_dir
@@ -148,7 +149,7 @@ def _bring(store: Store, node: Node, target: str, big: threading.Semaphore) -> s
 
 def _tried(store: Store, entry: Entry, path: str, target: str) -> str:
     final = os.path.join(target, *path.split("/"))
-    os.makedirs(os.path.dirname(final), exist_ok=True)
+    _make_inside(os.path.dirname(final), target)
     for _ in range(TRIES):
         part = os.path.join(target, PARTS, _part_name(entry))
         got = _received(store, entry, part)
@@ -159,6 +160,14 @@ def _tried(store: Store, entry: Entry, path: str, target: str) -> str:
         # It was rewritten between listing and reading, or the bytes were wrong: which of both, its metadata tells.
         entry = store.metadata(entry.id)
     raise DigestMismatch(f"{TRIES} times its bytes were not those of its checksum", remedy="collect again later")
+
+
+def _make_inside(folder: str, target: str) -> None:
+    """Make this folder below `target`. Raises NotReadable where a link leads out of it."""
+    real, border = os.path.realpath(folder), os.path.realpath(target)
+    if real != border and not real.startswith(border.rstrip(os.sep) + os.sep):
+        raise NotReadable(f"{folder} leads through a link out of {target}", remedy=command("ls -la {}", folder))
+    os.makedirs(real, exist_ok=True)
 
 
 def _part_name(entry: Entry) -> str:

@@ -65,7 +65,7 @@ def host_rows(settings: dict[str, Any]) -> Callable[[float], list[Row] | None]:
 
     def ask() -> None:
         with suppress(HemmaError, OSError):
-            live = [run for run in runs.list_runs(settings["host"]) if run["is_live"]]
+            live = runs.live_runs(settings["host"])
             found.append([host_row(run, time.time()) for run in live])
 
     asking = threading.Thread(target=ask, daemon=True)

@@ -26,6 +26,8 @@ from remote.host import Host
 from remote.repository import HostRepository
 
 LANE = "hemma"
+# Among the newest so many is the run of a commit.
+_LOOKED_AT_RUNS = 500
 # Who commits is never guessed from the names of user and machine.
 _COMMIT = ("-c", "user.useConfigOnly=true", "commit")
 # Names are names here: no pattern, no magic.
@@ -188,7 +190,7 @@ def _nothing(before: _Before, names: Sequence[str]) -> GitFailed:
 
 def _trailers(settings: dict[str, Any], before: _Before) -> dict[str, str]:
     """Where the change ran: host, lane and, when there was one since the last commit, the run."""
-    runs = Host(settings["host"]).request("list")["runs"]
+    runs = Host(settings["host"]).request("list", most=_LOOKED_AT_RUNS)["runs"]
     run_id = run_of_commit(runs, before.root, before.commit_s, before.run_id)
     trailers = {"Hemma-Host": str(settings["host"]["name"]), "Hemma-Lane": LANE}
     return {**trailers, "Hemma-Run": run_id} if run_id else trailers

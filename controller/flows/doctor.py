@@ -205,12 +205,13 @@ def _runs(resolved: Resolved) -> Iterator[Row]:
     from controller.flows import runs
 
     settings = resolved.settings.as_dict()
-    found = runs.list_runs(settings["host"])
+    known = runs.page(settings["host"], most=LOOKED_AT_RUNS, with_total=True)
+    found = known.runs
     budget = personal.usual(resolved.settings.host.name).get("prune.size_gb")
-    yield checkup.of_room(sum(int(run["bytes"]) for run in found), budget)
-    bad = checkup.failures(found[-LOOKED_AT_RUNS:])
+    yield checkup.of_room(known.total_bytes, budget)
+    bad = checkup.failures(found)
     if not bad:
-        yield Row("runs", "failures", "ok", f"none of the last {min(len(found), LOOKED_AT_RUNS)} runs failed")
+        yield Row("runs", "failures", "ok", f"none of the last {len(found)} runs failed")
     for run in bad:
         try:
             one = failed.of_run(settings, str(run["run_id"]))
@@ -218,9 +219,8 @@ def _runs(resolved: Resolved) -> Iterator[Row]:
             yield Row("runs", str(run["run_id"]), "not checked", error.message, error.remedy)
             continue
         name = one.training.name if one.training else None
-        masked = {**run, "command": redact(str(run["command"])).text}
         diagnosis = one.diagnosis()
-        yield checkup.of_failure(masked, diagnosis, _known_of(one, diagnosis), name)
+        yield checkup.of_failure(run, diagnosis, _known_of(one, diagnosis), name)
 
 
 # --- what is known ---------------------------------------------------------------------------------------------------
@@ -248,8 +248,7 @@ def of_run(settings: dict[str, Any], run: str) -> dict[str, Any]:
             raise
         remedy = f"{error.remedy}; of a run in Drive: hemma colab doctor {run}"
         raise HemmaError(error.message, remedy=remedy, exit_code=error.exit_code, code=error.code) from error
-    view = {**found.view, "command": redact(str(found.view["command"])).text}
-    shown: dict[str, Any] = {"run": view, "training": found.training.name if found.training else None}
+    shown: dict[str, Any] = {"run": found.view, "training": found.training.name if found.training else None}
     stopped = found.training.stopped if found.training else None
     masked = {key: redact(str(value)).text for key, value in stopped.items()} if stopped else None
     shown |= {"is_bad": found.is_bad, "stopped": masked}

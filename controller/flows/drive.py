@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 from controller.settings import demand_trust, read_files
 from lanes.drive_links import DriveLink, parse_link
 from manifests.errors import UsageError
-from manifests.files import read_json, write_json
+from manifests.files import parse_json, read_json, write_json
+from manifests.ownership import read_own
 from manifests.places import config_dir, private_dir, state_dir
 from remote.drive.folder import ROOT, FolderStore
 from remote.drive.store import Entry, NotSignedIn, Store
@@ -117,7 +118,7 @@ def credentials() -> Any:
     path = token_path()
     if not os.path.exists(path):
         return sign_in.application_default([SCOPES["all"]])
-    kept = read_json(path)
+    kept = parse_json(read_own(path, is_secret=True), path)
     if "service_account_file" in kept:
         return sign_in.service_account(str(kept["service_account_file"]), list(kept.get("scopes", [])))
     if kept.get("application_default"):

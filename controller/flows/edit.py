@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import subprocess
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from controller.flows.editors import editor, run_editor
 from controller.flows.files import guard_judged, host_path, lane_note
 from manifests.commands import word as quoted
 from manifests.errors import HemmaError, NeedsPerson, UsageError
+from manifests.files import atomic_write
 from manifests.places import private_dir, state_dir
 from remote import files
 
+# An unchanged copy of which an editor may still hold the only text is kept this long.
+KEPT_S = 86400.0
+_UNCHANGED = ".unchanged"
 # What a new file may at most be open to; the host's umask takes from it.
 _NEW_MODE = 0o666
 
@@ -41,7 +45,7 @@ def edit(
 
     The copy lies in Hemma's state folder, 0600, and stays there whenever it could not be written back: NeedsPerson
     (changed-meanwhile) when the host's file is another by then, HemmaError (editor-failed, or what the host said).
-    `say` gets notes before the editor opens.
+    `say` gets notes, before the editor opens and when it may still be open.
     """
     command = editor(environ)
     with guard_judged():
@@ -49,18 +53,24 @@ def edit(
     note = lane_note(settings, path)
     if note:
         say(note)
-    folder = private_dir(os.path.join(state_dir(), "edits", os.urandom(6).hex()))
+    edits = private_dir(os.path.join(state_dir(), "edits"))
+    _forget_unchanged(edits)
+    folder = private_dir(os.path.join(edits, os.urandom(6).hex()))
     copy = os.path.join(folder, os.path.basename(path))
     is_spent = True
     try:
         digest = _fetch(settings, path, copy, is_new=is_new)
         start = files.digest_of(copy)
         is_spent = False
-        code = run_editor(command, copy)
+        ended = run_editor(command, copy)
         is_spent = _is_unchanged(copy, start)
-        if code != 0:
-            raise _editor_failed(code, None if is_spent else copy, path)
+        if ended.code != 0:
+            raise _editor_failed(ended.code, None if is_spent else copy, path)
         if is_spent:
+            if ended.may_be_open and os.path.isfile(copy):
+                is_spent = False
+                _keep_unchanged(folder, start)
+                say(f"the editor came back at once; if it still has the file open: save, then {_again(copy, path)}")
             return Edited(path, is_changed=False, is_new=False)
         done = _put_back(settings, copy, path, digest)
         is_spent = True
@@ -70,26 +80,28 @@ def edit(
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def editor(environ: Mapping[str, str]) -> str:
-    """The editor's command line: $VISUAL, else $EDITOR, else vi where there is one. Raises UsageError."""
-    command = environ.get("VISUAL") or environ.get("EDITOR") or shutil.which("vi")
-    if not command:
-        raise UsageError("no editor is set", remedy="export EDITOR=nano")
-    return command
+def _again(copy: str, path: str) -> str:
+    return f"hemma put {quoted(copy)} {quoted(path)}"
 
 
-def run_editor(command: str, path: str) -> int:
-    """Run the editor on the file, as git does: `command` is shell text, the file one argument. Returns its exit code."""
-    argv = ["sh", "-c", f'{command} "$@"', command, path] if os.name == "posix" else [command, path]
-    try:
-        child = subprocess.Popen(argv)
-    except OSError as error:
-        raise UsageError(f"the editor cannot be started: {error}", remedy="export EDITOR=nano") from error
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the editor's
-    try:
-        return child.wait()
-    finally:
-        signal.signal(signal.SIGINT, before)
+def _keep_unchanged(folder: str, digest: str) -> None:
+    """Leave the copy for an editor that may still have it; the digest beside it tells later that it was never changed."""
+    atomic_write(folder + _UNCHANGED, digest.encode("ascii"))
+
+
+def _forget_unchanged(edits: str) -> None:
+    """Remove the copies that `_keep_unchanged` left and that nobody has changed since."""
+    for name in os.listdir(edits):
+        mark = os.path.join(edits, name)
+        if not name.endswith(_UNCHANGED) or time.time() - os.stat(mark).st_mtime < KEPT_S:
+            continue
+        folder = mark.removesuffix(_UNCHANGED)
+        with open(mark, encoding="ascii") as file:
+            digest = file.read()
+        copies = [os.path.join(folder, each) for each in os.listdir(folder)] if os.path.isdir(folder) else []
+        if all(os.path.isfile(each) and files.digest_of(each) == digest for each in copies):
+            shutil.rmtree(folder, ignore_errors=True)
+        os.unlink(mark)
 
 
 def _judged_path(settings: dict[str, Any], name: str, *, may_create: bool) -> tuple[str, bool]:
@@ -123,7 +135,7 @@ def _is_unchanged(copy: str, start: str) -> bool:
 
 
 def _editor_failed(code: int, copy: str | None, path: str) -> HemmaError:
-    kept = f"what was saved is kept: hemma put {quoted(copy)} {quoted(path)}" if copy else "try again"
+    kept = f"what was saved is kept: {_again(copy, path)}" if copy else "try again"
     return HemmaError(
         f"the editor ended with exit code {code}: nothing was written to the host", remedy=kept, code="editor-failed"
     )
@@ -137,7 +149,7 @@ def _put_back(settings: dict[str, Any], copy: str, path: str, digest: str) -> fi
                 settings["host"], copy, path, expected_digest=digest, create_mode=_NEW_MODE, parents=is_new
             )
     except HemmaError as error:
-        again = f"hemma put {quoted(copy)} {quoted(path)}"
+        again = _again(copy, path)
         if error.code == "changed-meanwhile":
             raise NeedsPerson(
                 f"{path} {'was made' if is_new else 'has changed'} on the host meanwhile: nothing was written, "

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller.flows import run as run_flow
+from manifests.commands import command
 from manifests.errors import UsageError
 from manifests.places import private_dir, state_dir
 from remote import files
@@ -103,6 +104,7 @@ def get(settings: dict[str, Any], remotes: Sequence[str], local: str | None, *, 
         for remote in remotes:
             path = host_path(settings, remote)
             target = _local_target(settings, path, local, is_folder=is_folder)
+            _refuse_way_out(target, _local_root(settings), local if is_folder else None)
             aside = private_dir(os.path.join(state_dir(), "replaced"))
             done = files.get(spec, path, target, keep_in=aside, progress=_named(progress, remote))
             moved.append(_moved(done, target))
@@ -172,6 +174,25 @@ def _local_target(settings: dict[str, Any], path: str, local: str | None, *, is_
             raise UsageError("outside a local clone the local place must be named", remedy="hemma get PATH LOCAL")
         return os.path.join(base, path)
     return os.path.join(local, os.path.basename(path.rstrip("/"))) if is_folder else local
+
+
+def _refuse_way_out(target: str, clone: str | None, folder: str | None) -> None:
+    """Refuse a place that a link moves out of the clone, or out of the folder that was named, it seems to lie in.
+
+    A file system knows no such borders: what a link in a checkout leads to is written through it. A place outside that was
+    named as it is, the folder too, is what was asked for.
+    """
+    seeming = os.path.normpath(os.path.join(os.getcwd(), target))
+    real = os.path.realpath(target)
+    for border in (clone, os.path.normpath(os.path.join(os.getcwd(), folder)) if folder is not None else None):
+        if border is None or not _is_inside(seeming, border):
+            continue
+        if not _is_inside(real, os.path.realpath(border)):
+            raise UsageError(
+                f"{target} leads through a link to {real}, out of {border}: nothing was written",
+                remedy=command("hemma get PATH {}", real),
+                code="outside-root",
+            )
 
 
 # --- transfers -------------------------------------------------------------------------------------------------------

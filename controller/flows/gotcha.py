@@ -113,7 +113,7 @@ def propose(
     entries = [entry for library in runbook.layers(os.getcwd()) for entry in library.entries()]
     diagnosis = classify(text[-MOST_LOG:], facts)
     secrets = secret_values(environ)
-    evidence = tuple(redact(seen.line[:500], secrets).text for seen in diagnosis.evidence)
+    evidence = tuple(redact(seen.line, secrets).text[:500] for seen in diagnosis.evidence)
     known = [match for match in matching("\n".join((text[-8_000:], *evidence)), entries) if match.is_text]
     if draft.corrects is None and known and not (draft.symptom or draft.cause):
         return {"proposal": None, "known": [match.entry.as_dict() for match in known], "path": ""}

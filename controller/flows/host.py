@@ -99,7 +99,7 @@ def _ask(host: HostSettings) -> tuple[float, dict[str, Any]]:
     from remote.host import Host
 
     connected = Host(host.as_dict())
-    connected.request("list")
+    connected.request("list", most=0)
     sent_s = time.time()
     return sent_s, connected.request("probe", client_time_s=sent_s)
 

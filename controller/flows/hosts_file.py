@@ -10,6 +10,7 @@ from typing import Any
 from controller.flows import toml_edit
 from manifests.errors import UsageError
 from manifests.files import atomic_write
+from manifests.ownership import read_own
 from manifests.places import config_dir
 from manifests.settings import UserConfig, validated
 
@@ -22,8 +23,7 @@ def config_path() -> str:
 def read(path: str) -> tuple[str, UserConfig]:
     """The text of a config.toml (empty when there is none) and what it says. Raises UsageError for a broken one."""
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            text = file.read()
+        text = read_own(path, is_config=True).decode("utf-8")
     except FileNotFoundError:
         text = ""
     except (OSError, UnicodeDecodeError) as error:

@@ -26,8 +26,9 @@ from lanes.classification import (
 from lanes.lane_steps import Edit, command_steps, first_step, revision_steps, shell_steps, steps
 from lanes.rules import Rule, rules_from
 from manifests.errors import UsageError
+from manifests.model import MOST_MANIFEST_BYTES, demand_size
 
-MOST_BYTES = 50 << 20  # of a notebook or manifest that is read for a few of its fields
+MOST_BYTES = 50 << 20  # of a notebook that is read for a few of its fields
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,9 @@ def read_manifest(path: str, name: str) -> dict[str, object]:
     remedy = f"mend {name}: a table such as `lane: hemma`, one FIELD: VALUE on each line"
     try:
         with open(path, "rb") as file:
-            value: object = yaml.safe_load(file.read(MOST_BYTES))
+            text = file.read(MOST_MANIFEST_BYTES + 1)
+        demand_size(text, name)
+        value: object = yaml.safe_load(text)  # not libyaml: it overflows the stack on deep nesting
     except OSError as error:
         raise UsageError(f"{name} cannot be read: {error.strerror}", remedy=f"ls -l {shlex.quote(name)}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:

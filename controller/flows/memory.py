@@ -197,7 +197,7 @@ def append(memory: Memory, entries: Iterable[Entry]) -> int:
 
     What is old goes to the archive on the way, once there is enough of it.
     """
-    checked = [_checked(entry) for entry in entries]
+    checked = [_checked(_masked(entry)) for entry in entries]
     with memory.locked():
         path = memory.path(LOG)
         raw = memory.raw(LOG, decide.EMPTY.encode())
@@ -206,6 +206,13 @@ def append(memory: Memory, entries: Iterable[Entry]) -> int:
         atomic_write(path, raw, mode=None)
         memory_known.keep(path, raw, place)
         return place.count - (_archive(memory, today()) if decide.is_due(place, today()) else 0)
+
+
+def _masked(entry: Entry) -> Entry:
+    """The entry without secrets: the log is committed. What a concept was and is stays, for it is compared word by word."""
+    from lanes.redaction import redact_value
+
+    return {key: value if key == "concept" else redact_value(value) for key, value in entry.items()}
 
 
 def _checked(entry: Entry) -> Entry:
@@ -334,7 +341,7 @@ def who() -> str:
 
 def note(argv: Sequence[str], exit_code: int, start: str, environ: Mapping[str, str]) -> None:
     """Append this action's own entry, where the project has a memory (S2-R11, S2-R16). Secrets in it are masked."""
-    from lanes.redaction import redact
+    from lanes.redaction import redact_argv, secret_values
 
     if "--help" in argv:
         return
@@ -344,7 +351,7 @@ def note(argv: Sequence[str], exit_code: int, start: str, environ: Mapping[str, 
         return
     if not memory.exists():
         return
-    said = redact(" ".join(argv)).text
+    said = " ".join(redact_argv(argv, secret_values(environ)))
     status = "success" if exit_code == 0 else "failed"
     append(memory, [entry_of(f"hemma {said}", f"hemma {argv[0]}", status=status, notes=f"exit code {exit_code}")])
 

@@ -14,7 +14,7 @@ from remote import clone_witness
 from remote.agent.frames import text_of
 from remote.host import target_of
 from remote.run_ids import new_run_id
-from remote.session import HostRefused, Session
+from remote.session import LEAVE_S, HostRefused, Session
 from remote.stdio import say
 
 TYPE_CHECKING = False
@@ -117,15 +117,16 @@ class SignalsPassedOn:
     """
 
     def __init__(self, session: Session) -> None:
+        self._session = session
         self._renew_s = min(10.0, (session.request.get("lease_s") or 40.0) / 4)
         self._before: dict[int, Any] = {}
         self._handlers = {
-            signal.SIGINT: _calling(session.interrupt),
-            signal.SIGTERM: _calling(session.send_signal, signal.SIGTERM),
+            signal.SIGINT: _calling(session.interrupt, self._hurry),
+            signal.SIGTERM: _calling(session.terminate, self._hurry),
         }
         if hasattr(signal, "SIGALRM"):
-            self._handlers[signal.SIGALRM] = _calling(session.renew)
-            self._handlers[signal.SIGQUIT] = _calling(session.send_signal, signal.SIGQUIT)
+            self._handlers[signal.SIGALRM] = _calling(session.renew, session.leave_if_due)
+            self._handlers[signal.SIGQUIT] = _calling(lambda: session.send_signal(signal.SIGQUIT))
 
     def __enter__(self) -> None:
         self._before = {number: signal.signal(number, handler) for number, handler in self._handlers.items()}
@@ -138,10 +139,16 @@ class SignalsPassedOn:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def _hurry(self) -> None:
+        """Somebody wants to leave: look soon, and out of whatever we may be blocked in, whether that is due."""
+        if self._session.is_leaving() and hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, LEAVE_S / 4, LEAVE_S / 4)
 
-def _calling(action: Callable[..., None], *arguments: int) -> Callable[[int, object], None]:
+
+def _calling(*actions: Callable[[], None]) -> Callable[[int, object], None]:
     def handler(_number: int, _frame: object) -> None:
-        action(*arguments)
+        for action in actions:
+            action()
 
     return handler
 

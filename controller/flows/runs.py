@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-import shlex
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from controller.flows import run as run_flow
 from lanes import retention, run_state
+from manifests.errors import no_answer
 from remote.host import Host, target_of
 from remote.session import Session
 
@@ -21,26 +22,60 @@ _NO_OUTPUT = 1 << 62
 
 
 def view(facts: dict[str, Any], now_s: float | None = None) -> dict[str, Any]:
-    """One run as `hemma ps` shows it: its facts and the verdict on its state in one flat object."""
+    """One run as `hemma ps` shows it: its facts and the verdict on its state in one flat object; secrets in its command are masked."""
+    from lanes.redaction import redact_command
+
     record, status = facts.get("record") or {}, facts.get("status") or {}
     state = run_state.judge(facts, now_s)
     return {
         "run_id": facts["run_id"],
         "state": state.state,
         "exit_code": state.exit_code,
-        "reason": state.reason,
-        "command": record.get("shell") or shlex.join(record.get("argv") or []),
+        "reason": facts.get("damaged") or state.reason,
+        "command": redact_command(record.get("argv") or [], record.get("shell")),
         **{name: record.get(name) for name in ("cwd", "commit", "branch", "who", "created_at", "detached")},
         **{name: status.get(name) for name in ("pid", "started_at", "heartbeat_at", "ended_at")},
         "bytes": sum(facts["sizes"].values()),
         "is_live": not state.is_over or state.command_alive,
+        "damaged": facts.get("damaged"),
     }
 
 
-def list_runs(host: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every run on the host, oldest first, as `view` shows it."""
+@dataclass(frozen=True)
+class Page:
+    """Some of a host's runs, oldest first, as `view` shows them.
+
+    `rest` is how many older ones there are, `before` where the next page begins; `total_bytes` is what all runs keep.
+    """
+
+    runs: list[dict[str, Any]]
+    rest: int = 0
+    before: str | None = None
+    total_bytes: int = 0
+
+
+def page(host: dict[str, Any], **asked: Any) -> Page:
+    """The newest runs on the host; `asked` is most, before, live, brief, with_total (remote/agent/listing.py)."""
     now_s = time.time()
-    return [view(facts, now_s) for facts in Host(host).request("list")["runs"]]
+    said = Host(host).request("list", **asked)
+    found = [view(facts, now_s) for facts in said["runs"]]
+    return Page(found, said["rest"], said["before"], said.get("total_bytes", 0))
+
+
+def live_runs(host: dict[str, Any]) -> list[dict[str, Any]]:
+    """The runs that still live, oldest first."""
+    return [run for run in all_runs(host, live=True) if run["is_live"]]
+
+
+def all_runs(host: dict[str, Any], **asked: Any) -> list[dict[str, Any]]:
+    """Every run, oldest first, page by page."""
+    pages = [page(host, **asked)]
+    while pages[-1].before is not None:
+        following = page(host, before=pages[-1].before, **asked)
+        if following.rest >= pages[-1].rest:
+            raise no_answer("a page of runs that goes on for ever")
+        pages.append(following)
+    return [run for each in reversed(pages) for run in each.runs]
 
 
 def show(host: dict[str, Any], run: str) -> dict[str, Any]:
@@ -57,7 +92,10 @@ def duration_s(run: dict[str, Any], now_s: float) -> float | None:
 
 
 def _moment(text: str | None) -> float | None:
-    return dt.datetime.fromisoformat(text).timestamp() if text else None
+    try:
+        return dt.datetime.fromisoformat(text).timestamp() if text else None
+    except (ValueError, OverflowError):  # the 31st of February
+        return None
 
 
 def session(
@@ -109,8 +147,10 @@ def _stop_orphan(host: dict[str, Any], run_id: str, grace_s: float) -> None:
 
 def prune(host: dict[str, Any], *, max_age_s: float, max_bytes: int, is_dry: bool) -> dict[str, Any]:
     """Remove old runs by age and size, never a live one; returns {"removed": ids, "kept": ids that turned out to live}."""
-    runs = Host(host).request("list")["runs"]
-    chosen = retention.expired(runs, time.time(), max_age_s=max_age_s, max_bytes=max_bytes)
+    said = Host(host).request("list", **retention.ASKED)
+    chosen = retention.expired(
+        said["runs"], time.time(), max_age_s=max_age_s, max_bytes=max_bytes, total_bytes=said.get("total_bytes")
+    )
     if is_dry or not chosen:
         return {"removed": chosen, "kept": []}
     return Host(host).request("remove", run_ids=chosen)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from controller.flows import clones
+from controller.flows import both_sides, clones
 from lanes.merging import CloneState, Place
 from manifests.errors import HemmaError
 from remote.repository import HostRepository, LocalRepository
@@ -21,10 +20,9 @@ def read(
     `host.against_local` is [commits only the host has, commits only the local clone has], None when one side lacks the
     other's commits and so cannot count them. `meant`: what the repository says of notebooks' metadata.
     """
-    with ThreadPoolExecutor(2) as pool:
-        here = pool.submit(local.state, fetch=fetch)
-        there = pool.submit(_asked, host, fetch=fetch)
-        local_facts, (host_facts, problem) = here.result(), there.result()
+    local_facts, (host_facts, problem) = both_sides.ask(
+        lambda: local.state(fetch=fetch), lambda: _asked(host, fetch=fetch), local.leave
+    )
     picture: Facts = {
         "local": _row("local", local_facts, meant),
         "host": None,
@@ -56,6 +54,7 @@ def _row(place: Place, facts: Facts, meant: clones.Meant) -> Facts:
         "ahead": state.ahead,
         "behind": state.behind,
         "relation": relation(state),
+        "lost": facts.get("lost") and facts["lost"]["commits"],
         "operation": state.operation,
         "is_index_locked": state.is_index_locked,
         "dirty": [
@@ -71,8 +70,12 @@ def relation(state: CloneState) -> str:
     """One word for how a clone stands to origin."""
     if state.head is None:
         return "unborn"
+    if state.gone is not None:
+        return "gone"
     if state.origin_head is None:
         return "no upstream"
+    if state.lost is not None:
+        return "rewritten"
     if state.has_diverged:
         return "diverged"
     return "ahead" if state.ahead else "behind" if state.behind else "equal"

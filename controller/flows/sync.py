@@ -12,16 +12,18 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from controller.flows import clones, lane, thin
+from controller.flows import both_sides, clones, lane, sync_follow, thin
 from controller.flows.judged import Judged
 from lanes.classification import NO_FACTS, Owner, classify_path
 from lanes.classification import Facts as PathFacts
 from lanes.merging import CloneState, Escalation, Lanes, Step, SyncPlan, plan_sync
+from lanes.origin_moves import ELSEWHERE
+from manifests.commands import command
 from manifests.errors import MergeConflict, NeedsPerson, RepositoryError
 from remote import relay_objects
+from remote.agent import origin
 from remote.repository import HostRepository, LocalRepository, Repository, checked
 
 Facts = dict[str, Any]
@@ -58,24 +60,34 @@ def look(
     `meant` is what the repository says of notebooks' metadata. A host without a way to origin gets what origin has from here, so that its facts are about the same origin. Raises
     RepositoryError when this machine cannot ask origin: what is not seen cannot be said to agree.
     """
-    with ThreadPoolExecutor(2) as pool:
-        here = pool.submit(local.state, fetch=fetch)
-        there = pool.submit(host.state, fetch=fetch, notebooks=True)
-        seen = Clones(local, host, here.result(), there.result(), meant)
+    here, there = both_sides.ask(
+        lambda: local.state(fetch=fetch), lambda: host.state(fetch=fetch, notebooks=True), local.leave
+    )
+    seen = Clones(local, host, here, there, meant)
     if not fetch:
         return seen
     if not seen.local_facts["fetch"]["is_ok"]:
-        raise _not_asked("local", seen.local_facts, "git fetch origin")
-    if seen.host_facts["fetch"]["is_ok"]:
-        return seen
-    if _LOCKED in seen.host_facts["fetch"]["error"]:
-        raise _not_asked("host", seen.host_facts, "hemma run -- git fetch origin")
-    return _look_for_host(seen)
+        raise _not_asked("local", seen.local_facts)
+    # Only a host without a way to origin gets its commits from here: a slow origin, or a ref that it cannot write, is said.
+    if not seen.host_facts["fetch"]["is_ok"] and seen.host_facts["fetch"]["kind"] != "unreachable":
+        raise _not_asked("host", seen.host_facts)
+    return seen if seen.host_facts["fetch"]["is_ok"] else _look_for_host(seen)
 
 
-def _not_asked(place: str, facts: Facts, remedy: str) -> RepositoryError:
-    said = facts["fetch"]["error"].splitlines()
-    return RepositoryError(f"{place}: origin cannot be asked: {said[0] if said else '?'}", remedy=remedy)
+def _not_asked(place: str, facts: Facts) -> RepositoryError:
+    fetched, run = facts["fetch"], "hemma run -- " if place == "host" else ""
+    lines = [line for line in fetched["error"].splitlines() if line.startswith(("error: ", "fatal: ", " ! ["))]
+    said = (lines or fetched["error"].splitlines() or ["?"])[0].strip()
+    remedy = command("git fetch {}", facts["remote"])
+    if fetched["kind"] == "silent":
+        remedy = command(
+            "git fetch {}   (look at it; to wait longer: HEMMA_ORIGIN_SILENCE_S=600 hemma sync)", facts["remote"]
+        )
+    elif fetched["kind"] == "rejected" and facts["branch"]:
+        refspec = f"+refs/heads/{facts['branch']}:{facts['tracking']}"
+        remedy = command("git fetch {} {}   (its refspec lacks the +), then hemma sync", facts["remote"], refspec)
+    remedy = f"{run}{remedy}"
+    return RepositoryError(f"{place}: origin cannot be asked: {said}", remedy=remedy)
 
 
 def _look_for_host(seen: Clones) -> Clones:
@@ -83,23 +95,31 @@ def _look_for_host(seen: Clones) -> Clones:
     branch, origin = seen.host_facts["branch"], seen.local_facts["origin_head"]
     is_same = branch == seen.local_facts["branch"]
     if branch and is_same and origin and origin != seen.host_facts["origin_head"]:
-        relay_objects.to_host(seen.local, seen.host, branch, known=seen.host_facts["origin_head"])
+        _relayed(seen)
         facts = {**seen.host.state(notebooks=True), "fetch": seen.host_facts["fetch"]}
         return dataclasses.replace(seen, host_facts=facts)
     return seen
 
 
-def plan(where: lane.Ground, seen: Clones, accepted: Collection[str] = ()) -> SyncPlan | Escalation:
-    """The steps for what was seen, or what a person has to judge first."""
+def _relayed(seen: Clones) -> None:
+    """Bring what this clone knows of origin's branch to the host, as what the host knows of it."""
+    ours, theirs = seen.local_facts, seen.host_facts
+    relay_objects.to_host(seen.local, seen.host, ours["tracking"], theirs["tracking"], theirs["origin_head"])
+
+
+def plan(
+    where: lane.Ground, seen: Clones, accepted: Collection[str] = (), *, restores: bool = False
+) -> SyncPlan | Escalation:
+    """The steps for what was seen, or what a person has to judge first; `restores`: origin gets again what it had."""
     local, host = seen.states
     notebooks = notebooks_under_way(seen)
-    paths = {*local.outgoing, *host.incoming, *notebooks}
+    paths = {*local.outgoing, *host.incoming, *notebooks, *(host.lost.changes if host.lost else ())}
     owners = _owners(where, seen.local.root, paths, thin.lane_facts(notebooks))
     lanes = Lanes(
         host_owned=frozenset(path for path, owner in owners.items() if owner == "host"),
         logic_gained=frozenset(path for path in thin.logic(notebooks) if owners[path] != "local"),
     )
-    return plan_sync(local, host, lanes, accepted)
+    return plan_sync(local, host, lanes, accepted, restores=restores)
 
 
 def _owners(where: lane.Ground, top: str, paths: Iterable[str], facts: Mapping[str, PathFacts]) -> dict[str, Owner]:
@@ -132,6 +152,7 @@ class _Course:
     seen: Clones
     branch: str
     stamp: str
+    say: Say
     tip: str | None = None
     backups: list[str] = dataclasses.field(default_factory=list[str])
     kept: set[str] = dataclasses.field(default_factory=set[str])
@@ -153,7 +174,7 @@ def carry_out(seen: Clones, steps: SyncPlan, say: Say) -> list[str]:
     """
     # Two syncs may begin within one second, and neither may write over the other's backups.
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + os.urandom(3).hex()
-    course = _Course(seen, str(seen.host_facts["branch"]), stamp)
+    course = _Course(seen, str(seen.host_facts["branch"]), stamp, say)
     for step in steps.steps:
         if step.action in _MOVES_TREE and step.place not in course.kept:
             course.kept.add(step.place)
@@ -189,11 +210,20 @@ def _keep(course: _Course, place: str) -> list[str]:
 def _fetch(course: _Course, step: Step) -> None:
     """Fetch, again when another fetch moved the same ref at the same moment. Raises RepositoryError."""
     results: list[Facts] = []
+    facts, repository = course.facts(step.place), course.at(step.place)
     for _ in range(3):
-        results = course.at(step.place).steps([{"argv": ["fetch", "--quiet", "--no-tags", "origin"]}])
-        if _LOCKED not in results[-1]["stderr"]:
+        results = repository.steps([{"argv": ["fetch", "--quiet", "--progress", "--no-tags", facts["remote"]]}])
+        if not origin.is_overtaken(results[-1]["stderr"]):
             break
     checked(results, f"{step.place}: fetch")
+    there = {"argv": ["cat-file", "-e", f"{course.tip}^{{commit}}"], "may_fail": True}
+    if course.tip and repository.steps([there])[-1]["code"]:
+        raise RepositoryError(
+            f"{step.place}: what was pushed ({course.tip[:9]}) is not in what {facts['remote']} gives: "
+            "a push goes to another repository than a fetch comes from",
+            remedy="git remote -v, here and with hemma run: remote.NAME.pushurl or url.BASE.pushInsteadOf",
+            code=ELSEWHERE,
+        )
 
 
 def _merge(course: _Course, step: Step) -> None:
@@ -208,15 +238,15 @@ def _merge(course: _Course, step: Step) -> None:
     if not results[-1]["code"]:
         return
     if in_the_way := results[-1].get("in_the_way"):
-        raise _in_the_way(step.place, in_the_way)
+        raise _in_the_way(step.place, in_the_way, results[-1].get("in_the_way_count", len(in_the_way)))
     facts = repository.state()
     if not facts["conflicted"] and facts["operation"] != "merge":
         checked(results, f"{step.place}: {step.action}")
     raise _conflict(step.place, facts["conflicted"], results[-1])
 
 
-def _in_the_way(place: str, paths: list[str]) -> NeedsPerson:
-    names = ", ".join(paths[:8]) + (f" and {len(paths) - 8} more" if len(paths) > 8 else "")
+def _in_the_way(place: str, paths: list[str], count: int) -> NeedsPerson:
+    names = ", ".join(paths[:8]) + (f" and {count - 8} more" if count > 8 else "")
     run = "hemma run -- " if place == "host" else ""
     return NeedsPerson(
         f"{place}: files that git does not track there would be overwritten: {names}; nothing was merged",
@@ -239,33 +269,42 @@ def _conflict(place: str, paths: list[str], result: Facts) -> MergeConflict:
     return MergeConflict(fact, remedy=f"resolve them ({edit}), {run} add FILE, {ways}")
 
 
+def _follow(course: _Course, step: Step) -> None:
+    """Go along with an origin that was moved back or rewritten; the backup is part of it."""
+    repository, facts = course.at(step.place), course.facts(step.place)
+    course.backups += sync_follow.follow(repository, step.place, facts, course.stamp)
+
+
 def _push(course: _Course, step: Step) -> None:
     """Move origin's branch forward; git itself refuses anything but a fast-forward."""
-    ref = f"refs/heads/{course.branch}"
-    course.tip = _pushed(course.at(step.place), step.place, ref, ref)
+    _pushed(course, step.place, f"refs/heads/{course.branch}", step.place)
 
 
-def _pushed(repository: Repository, place: str, source: str, destination: str) -> str:
-    """Push `source` to origin; returns the commit that was pushed. Raises RepositoryError."""
-    push = ["push", "--quiet", "origin", f"{source}:{destination}"]
-    results = repository.steps([{"argv": ["rev-parse", "--verify", source]}, {"argv": push}])
+def _pushed(course: _Course, place: str, source: str, who: str) -> None:
+    """Push `source` of the clone at `place` to origin's branch. Raises RepositoryError with what origin's hooks said."""
+    remote, destination = course.facts(place)["remote"], f"refs/heads/{course.branch}"
+    push = ["push", "--progress", remote, f"{source}:{destination}"]
+    results = course.at(place).steps([{"argv": ["rev-parse", "--verify", source]}, {"argv": push}])
+    lines = results[-1]["stderr"].splitlines()
+    said = [line.removeprefix("remote:").strip() for line in lines if line.startswith("remote:")]
     if results[-1]["code"] and any(word in results[-1]["stderr"] for word in _MOVED):
-        raise RepositoryError(f"{place}: origin has moved meanwhile, nothing was pushed", remedy="hemma sync")
-    return str(checked(results, f"{place}: push")[0]["stdout"].strip())
+        raise RepositoryError(f"{who}: origin has moved meanwhile, nothing was pushed", remedy="hemma sync")
+    words = "; ".join(word for word in said[:_WORDS_SHOWN] if word)
+    course.tip = str(checked(results, f"{who}: push{f' (origin said: {words})' if words else ''}")[0]["stdout"].strip())
+    for word in said:
+        course.say(f"origin: {word}")
 
 
 def _relay_to_host(course: _Course, _: Step) -> None:
-    seen = course.seen
-    relay_objects.to_host(seen.local, seen.host, course.branch, known=seen.host_facts["origin_head"])
+    _relayed(course.seen)
 
 
 def _relay_to_origin(course: _Course, _: Step) -> None:
     """Push for a host that cannot: its commits come here by value, and go to origin if that is a fast-forward."""
-    seen, known = course.seen, course.seen.host_facts["origin_head"]
-    ref = relay_objects.from_host(seen.host, seen.local, course.branch, known=known)
-    course.tip = _pushed(seen.local, "local, for the host", ref, f"refs/heads/{course.branch}")
-    tracked = f"refs/remotes/origin/{course.branch}"
-    checked(seen.host.steps([{"argv": ["update-ref", tracked, course.tip, known]}]), "host: note what origin has")
+    seen, theirs = course.seen, course.seen.host_facts
+    ref = relay_objects.from_host(seen.host, seen.local, course.branch, known=theirs["origin_head"])
+    _pushed(course, "local", ref, "local, for the host")
+    relay_objects.note(seen.host, theirs["tracking"], str(course.tip))
 
 
 def _discard(course: _Course, step: Step) -> None:
@@ -278,10 +317,9 @@ def _discard(course: _Course, step: Step) -> None:
         )
 
 
-# What git says when it was origin's answer that it could not write down, not the way to origin that was missing.
-_LOCKED = "cannot lock ref 'refs/remotes/"
 # What git says when another push was quicker; a hook of origin's that refuses says something else.
 _MOVED = ("non-fast-forward", "fetch first", "cannot lock ref", "failed to update ref", "incorrect old value")
+_WORDS_SHOWN = 12
 _MOVES_TREE = ("discard-metadata", "fast-forward", "merge")
 _ACTIONS: dict[str, Callable[[_Course, Step], None]] = {
     "fetch": _fetch,
@@ -291,6 +329,7 @@ _ACTIONS: dict[str, Callable[[_Course, Step], None]] = {
     "relay-to-host": _relay_to_host,
     "relay-to-origin": _relay_to_origin,
     "discard-metadata": _discard,
+    "follow": _follow,
 }
 
 

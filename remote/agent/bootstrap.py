@@ -71,8 +71,12 @@ def main(source: "BinaryIO") -> None:
         cache = os.path.join(os.path.expanduser("~"), os.path.expanduser(state_dir), "agent")
     path = os.path.join(cache, digest + ".zip")
     try:
+        make_private(cache)
+        # Whoever else may write there could put another agent between the look at its digest and its start.
+        if os.lstat(cache).st_uid != os.geteuid() or os.stat(cache).st_mode & 0o022:
+            say("DISK %s: it is not yours alone (see ls -ld)" % cache)
+            sys.exit(1)
         if digest_of(path) != digest:
-            make_private(cache)
             say("SEND")
             receive(source, int(length), digest, path)
     except (IOError, OSError) as error:

@@ -202,10 +202,10 @@ def _git(root: str, *argv: str) -> tuple[int, str, str]:
     """(exit code, stdout, the last line of stderr); 127 where there is no git, 124 when it takes too long."""
     import subprocess
 
-    from . import git_environment
+    from . import gitcall
 
     # A graft or a replaced commit would show another history than the one that others have.
-    environ = git_environment.environment({"GIT_NO_REPLACE_OBJECTS": "1"})
+    environ = gitcall.environment({"GIT_NO_REPLACE_OBJECTS": "1"})
     try:
         done = subprocess.run(
             ["git", *argv],

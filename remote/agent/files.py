@@ -180,7 +180,7 @@ def _finish(request: dict[str, object], root: str, path: str, content: bytes) ->
 
 def _set_mode(request: dict[str, object], path: str, before: os.stat_result) -> bool:
     mode = request.get("mode")
-    if not isinstance(mode, int) or stat.S_IMODE(before.st_mode) == mode:
+    if not isinstance(mode, int) or isinstance(mode, bool) or stat.S_IMODE(before.st_mode) == mode:
         return False
     os.chmod(path, mode)
     return True

@@ -73,7 +73,8 @@ except ImportError as error:
     sys.exit(75)
 ask.main(sys.argv[2], sys.argv[3], sys.argv[4:])' @CODE@ @RUN@ "$hemma_git" "$@"
 """
-_ENV = "case :$PATH: in *:@FOLDER@:*) ;; *) PATH=@FOLDER@:$PATH ;; esac\n"
+# In front, not only on PATH: git starts hooks with its own folder before everything.
+_ENV = "case $PATH in @FOLDER@:*) ;; *) PATH=@FOLDER@:$PATH ;; esac\n"
 
 
 def install(run_folder: str, environment: dict[str, str]) -> str | None:

@@ -1,9 +1,15 @@
-"""What the guard and the run record need to know of a git work tree, read from its files without starting git."""
+"""What the guard and the run record need to know of a git work tree, read from its files without starting git.
+
+Only a repository whose refs are no files (reftable) has git asked for its HEAD.
+"""
 
 from __future__ import annotations
 
 import os
 from typing import Iterator
+
+# What stands in HEAD where refs are no files (reftable, git >= 2.45): git has to be asked.
+_NO_FILE = "ref: refs/heads/.invalid"
 
 
 def toplevel(path: str) -> str | None:
@@ -37,11 +43,21 @@ def head(folder: str) -> tuple[str | None, str | None]:
     line = _line(os.path.join(directory, "HEAD"))
     if not line.startswith("ref: "):
         return (line or None), None
+    if line == _NO_FILE:
+        return _asked(folder)
     ref = line[len("ref: ") :]
     common = _line(os.path.join(directory, "commondir"))
     shared = os.path.normpath(os.path.join(directory, common)) if common else directory
     commit = _line(os.path.join(shared, ref)) or _packed(shared, ref)
     return commit, ref[len("refs/heads/") :] if ref.startswith("refs/heads/") else None
+
+
+def _asked(folder: str) -> tuple[str | None, str | None]:
+    from .gitcall import Repository
+
+    repository = Repository(folder)
+    commit = repository.text("rev-parse", "--verify", "--quiet", "HEAD")
+    return commit or None, repository.text("symbolic-ref", "--quiet", "--short", "HEAD")
 
 
 def untracked_at(root: str, path: str, tracked: set[str]) -> Iterator[str]:

@@ -6,23 +6,20 @@ editors or the user's language. Nothing of a request ever meets a shell.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
 import subprocess
-import time
 from typing import Generator, Iterator
 
-from . import gitfacts, launch, store
-from .git_environment import environment
+from . import changed_notebooks, frames, gitcall, gitfacts, gitnet, launch, listing, origin, store
+from .gitcall import Repository, output
 
 # What git prints of a conflict or a refusal, not of a clone: of more than this the end is kept, unless a step asks for more.
 _KEPT_BYTES = 1 << 20
 _MOST_KEPT_BYTES = 8 << 20
-_FETCH_TIMEOUT_S = 60.0
-_OVERTAKEN_S = 0.1
 _LISTED = 2000
-_NOTEBOOK_BYTES = 8 << 20
+# After so much of git's words a reply ends, and the rest is asked for again.
+_REPLY_LETTERS = 2 << 20
 _OPERATIONS = (
     ("rebase-merge", "rebase"),
     ("rebase-apply/applying", "am"),
@@ -32,52 +29,6 @@ _OPERATIONS = (
     ("REVERT_HEAD", "revert"),
     ("BISECT_LOG", "bisect"),
 )
-
-
-def _without_questions(root: str) -> dict[str, str]:
-    """ssh that never asks, for the commands that dial; a user's own ssh command stays, wherever it was set."""
-    if any(os.environ.get(name) for name in ("GIT_SSH_COMMAND", "GIT_SSH")):
-        return {}
-    if Repository(root).text("config", "--get", "core.sshCommand"):
-        return {}
-    return {"GIT_SSH_COMMAND": "ssh -o BatchMode=yes -o ConnectTimeout=10"}
-
-
-class Repository:
-    """One work tree on this machine."""
-
-    def __init__(self, root: str) -> None:
-        self.root = root
-
-    def start(self, *argv: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
-        """Start git with these arguments; several may look at the same time."""
-        return subprocess.Popen(
-            ["git", "-c", "core.quotepath=false", *argv],
-            cwd=self.root,
-            env=environment(env),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-
-    def text(self, *argv: str, timeout_s: float = 120.0) -> str | None:
-        """What git printed, without its last line end; None when it failed."""
-        return _output(self.start(*argv), timeout_s)
-
-    def complaint(self, *argv: str) -> str:
-        """What git prints on stderr where it fails, its end; an empty string where it does not."""
-        _, err = self.start(*argv).communicate()
-        return err.decode("utf-8", "replace").strip()[-2000:]
-
-
-def _output(process: subprocess.Popen[bytes], timeout_s: float = 120.0) -> str | None:
-    try:
-        out, _ = process.communicate(timeout=timeout_s)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        return None
-    return None if process.returncode else out.decode("utf-8", "surrogateescape").rstrip("\n")
 
 
 def state(request: dict[str, object]) -> dict[str, object]:
@@ -90,46 +41,43 @@ def state(request: dict[str, object]) -> dict[str, object]:
         return {"guard": guard}
     root = str(guard["root"])
     repository = Repository(root)
-    fetched = _fetch(repository) if request.get("fetch") else {"is_asked": False}
+    silence_s = _silence_s(request)
+    branch = repository.text("symbolic-ref", "--quiet", "--short", "HEAD")
+    way = origin.route(repository, branch)
+    before = origin.refs_of(repository, way, branch)
+    fetched: dict[str, object] = {"is_asked": False}
+    if request.get("fetch"):
+        fetched = origin.fetch(repository, way, silence_s)
     status = repository.start("status", "--porcelain=v2", "--branch", "--show-stash", "-z", "--untracked-files=all")
-    facts: dict[str, object] = {"guard": guard, "root": root, "fetch": fetched, "origin_url": _origin(repository)}
+    facts: dict[str, object] = {
+        "guard": guard,
+        "root": root,
+        "fetch": fetched,
+        "origin_url": _url(repository, way.remote),
+    }
     facts.update(_kind(repository, root))
-    facts.update(_status(_output(status)))
+    facts.update(_status(output(status)))
     if not facts["is_readable"]:
         facts["unreadable"] = repository.complaint("status", "--porcelain=v2")
-    branch = facts.get("branch")
-    facts.update(_against_origin(repository, str(branch)) if branch else {"origin_head": None})
+    told = {"remote": way.remote, "push_remote": way.push_remote, "push_key": way.push_key, "origin_head": None}
+    is_still = branch is not None and facts["branch"] == branch
+    facts.update(origin.facts(repository, way, branch or "", before, fetched) if is_still else told)
     facts["counts"] = {str(commit): _counts(repository, str(commit)) for commit in _list(request.get("know"))}
     facts["holding"] = _holding(root, _text(request.get("state_dir")))
     if request.get("notebooks"):
-        facts["notebooks"] = _notebooks(repository, facts["entries"])
+        facts["notebooks"] = changed_notebooks.sides(repository.root, repository.start, facts["entries"])
     return facts
 
 
-def _fetch(repository: Repository) -> dict[str, object]:
-    for last in (False, False, True):
-        process = repository.start("fetch", "--quiet", "--no-tags", "origin", env=_without_questions(repository.root))
-        try:
-            _, err = process.communicate(timeout=_FETCH_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            return {"is_asked": True, "is_ok": False, "error": "origin did not answer in %d s" % _FETCH_TIMEOUT_S}
-        if last or not _is_overtaken(err):
-            break
-        time.sleep(_OVERTAKEN_S)
-    said = err.decode("utf-8", "replace").strip()[-500:]
-    return {"is_asked": True, "is_ok": process.returncode == 0, "error": said if process.returncode else None}
+def _silence_s(request: dict[str, object]) -> float:
+    """For how long origin may say nothing."""
+    asked = request.get("silence_s")
+    return float(asked) if isinstance(asked, (int, float)) and asked > 0 else gitnet.SILENCE_S
 
 
-def _is_overtaken(stderr: bytes) -> bool:
-    """Whether a fetch failed because another one moved the same ref at the same moment: origin itself did answer."""
-    return b"cannot lock ref 'refs/remotes/" in stderr
-
-
-def _origin(repository: Repository) -> str | None:
+def _url(repository: Repository, remote: str) -> str | None:
     """The address of origin, without a password that may stand in it."""
-    url = repository.text("remote", "get-url", "origin")
+    url = repository.text("remote", "get-url", remote)
     if url and "://" in url and "@" in url.split("://", 1)[1].split("/", 1)[0]:
         scheme, _, rest = url.partition("://")
         return scheme + "://" + rest.partition("@")[2]
@@ -140,6 +88,8 @@ def _kind(repository: Repository, root: str) -> dict[str, object]:
     git_dir = gitfacts.git_dir(root) or os.path.join(root, ".git")
     common = repository.text("rev-parse", "--path-format=absolute", "--git-common-dir") or git_dir
     operation = next((word for name, word in _OPERATIONS if os.path.exists(os.path.join(git_dir, name))), None)
+    if operation is None and os.path.isdir(os.path.join(common, "reftable")):
+        operation = next((word for name, word in _OPERATIONS if _is_ref(repository, name)), None)
     attributes = os.path.join(root, ".gitattributes")
     return {
         "operation": operation,
@@ -149,6 +99,11 @@ def _kind(repository: Repository, root: str) -> dict[str, object]:
         "has_submodules": os.path.exists(os.path.join(root, ".gitmodules")),
         "uses_lfs": os.path.isfile(attributes) and b"filter=lfs" in _bytes(attributes),
     }
+
+
+def _is_ref(repository: Repository, name: str) -> bool:
+    """Whether this mark of an operation is a ref, as it is where refs are no files (reftable)."""
+    return name.endswith("_HEAD") and repository.text("rev-parse", "--verify", "--quiet", name) is not None
 
 
 def _status(text: str | None) -> dict[str, object]:
@@ -197,25 +152,6 @@ def _entry(field: str, rest: Iterator[str]) -> dict[str, str]:
     return entry
 
 
-def _against_origin(repository: Repository, branch: str) -> dict[str, object]:
-    remote = "refs/remotes/origin/" + branch
-    nothing: dict[str, object] = {"origin_head": None, "unpushed": [], "unpulled": [], "incoming": [], "outgoing": []}
-    head = repository.text("rev-parse", "--verify", "--quiet", remote)
-    if head is None:
-        return nothing
-    mine = repository.start("rev-list", "--max-count=%d" % _LISTED, remote + "..HEAD")
-    theirs = repository.start("rev-list", "--max-count=%d" % _LISTED, "HEAD.." + remote)
-    incoming = repository.start("diff", "--name-only", "--no-renames", "-z", "HEAD..." + remote)
-    outgoing = repository.start("diff", "--name-only", "--no-renames", "-z", remote + "...HEAD")
-    return {
-        "origin_head": head,
-        "unpushed": (_output(mine) or "").split(),
-        "unpulled": (_output(theirs) or "").split(),
-        "incoming": [path for path in (_output(incoming) or "").split("\0") if path],
-        "outgoing": [path for path in (_output(outgoing) or "").split("\0") if path],
-    }
-
-
 def _counts(repository: Repository, commit: str) -> list[int] | None:
     """[commits of HEAD that are not in `commit`, commits of `commit` that are not in HEAD]; None when it is not here."""
     said = repository.text("rev-list", "--left-right", "--count", "HEAD..." + commit, "--")
@@ -225,7 +161,11 @@ def _counts(repository: Repository, commit: str) -> list[int] | None:
 def _holding(root: str, state_dir: str | None) -> list[dict[str, object]]:
     """The live runs whose working directory lies in this tree."""
     found: list[dict[str, object]] = []
-    for facts in store.list_facts(store.runs_folder(state_dir)):
+    runs = store.runs_folder(state_dir)
+    for folder in (os.path.join(runs, run_id) for run_id in store.ids_in(runs)):
+        if not listing.may_live(folder):
+            continue
+        facts = store.facts(folder)
         record = facts["record"]
         alive = facts["supervisor_alive"] or facts["command_alive"]
         status = facts["status"]
@@ -233,27 +173,6 @@ def _holding(root: str, state_dir: str | None) -> list[dict[str, object]]:
         if alive and not is_over and isinstance(record, dict) and record.get("root") == root:
             words = record.get("shell") or " ".join(str(word) for word in record.get("argv") or [])
             found.append({"run_id": facts["run_id"], "command": words, "created_at": record.get("created_at")})
-    return found
-
-
-def _notebooks(repository: Repository, entries: object) -> dict[str, object]:
-    """Both sides of every tracked notebook that was changed but not staged: as in the index, and as it lies there."""
-    found: dict[str, object] = {}
-    for entry in entries if isinstance(entries, list) else []:
-        path = str(entry["path"])
-        if (
-            not path.endswith(".ipynb")
-            or entry["kind"] != "changed"
-            or entry["index"] != "."
-            or entry["worktree"] != "M"
-        ):
-            continue
-        # With the filters and line ends of a checkout: it is compared with, and may be put back into, the work tree.
-        before = repository.start("cat-file", "--filters", ":0:" + path)
-        out, _ = before.communicate()
-        after = _bytes(os.path.join(repository.root, path))
-        if before.returncode == 0 and len(out) + len(after) <= _NOTEBOOK_BYTES:
-            found[path] = {"before_base64": _base64(out), "after_base64": _base64(after)}
     return found
 
 
@@ -268,12 +187,16 @@ def steps(request: dict[str, object]) -> dict[str, object]:
         return {"guard": guard, "results": [], "stopped_at": 0}
     root = str(guard["root"])
     results: list[dict[str, object]] = []
+    room = _REPLY_LETTERS
     with locked(root):
         for number, step in enumerate(_list(request.get("steps"))):
-            done = _run(root, step if isinstance(step, dict) else {})
+            done = _run(root, step if isinstance(step, dict) else {}, _silence_s(request))
             results.append(done)
             if done["code"] and not (isinstance(step, dict) and step.get("may_fail")):
                 return {"results": results, "stopped_at": number}
+            room -= len(str(done["stdout"])) + len(str(done["stderr"]))
+            if room < 0:
+                return {"results": results, "stopped_at": None, "is_partial": True}
     return {"results": results, "stopped_at": None}
 
 
@@ -291,33 +214,46 @@ def locked(root: str) -> Generator[None, None, None]:
         os.close(handle)
 
 
-def _in_the_way(root: str, commit: str) -> list[str]:
-    """Files that merging `commit` would write over and git does not know: it guards untracked ones, never ignored ones."""
+def in_the_way(root: str, base: str, commit: str) -> list[str]:
+    """Files that would be written over on the way from `base` to `commit`, and git does not know, ignored ones too.
+
+    git itself guards untracked files, never ignored ones.
+    """
     repository = Repository(root)
-    coming = repository.start("diff", "--name-only", "--no-renames", "--diff-filter=d", "-z", "HEAD..." + commit)
+    coming = repository.start("diff", "--name-only", "--no-renames", "--diff-filter=d", "-z", base, commit, "--")
     tracked = set((repository.text("ls-files", "-z") or "").split("\0"))
-    paths = [path for path in (_output(coming) or "").split("\0") if path and path not in tracked]
+    paths = [path for path in (output(coming) or "").split("\0") if path and path not in tracked]
     return sorted({found for path in paths for found in gitfacts.untracked_at(root, path, tracked)})
 
 
-def _run(root: str, step: dict[str, object]) -> dict[str, object]:
+def _base(root: str, commit: str) -> str:
+    """Where HEAD and `commit` parted: what a merge brings is what changed since then. HEAD where they share nothing."""
+    return Repository(root).text("merge-base", "HEAD", commit) or "HEAD"
+
+
+def _run(root: str, step: dict[str, object], silence_s: float) -> dict[str, object]:
     words = [str(word) for word in _list(step.get("argv"))]
     taking = _text(step.get("taking"))
-    in_the_way = _in_the_way(root, taking) if taking else []
-    if in_the_way:
+    found = in_the_way(root, _base(root, taking), taking) if taking else []
+    if found:
         said = "error: files that git does not track would be overwritten"
-        return {"argv": words, "code": 1, "stdout": "", "stderr": said, "in_the_way": in_the_way[:_LISTED]}
+        refused: dict[str, object] = {"argv": words, "code": 1, "stdout": "", "stderr": said}
+        return dict(refused, in_the_way=found[:_LISTED], in_the_way_count=len(found))
     argv = [os.fsencode(word) for word in words]
     extra = {str(name): str(value) for name, value in _items(step.get("env"))}
-    if {"fetch", "push", "ls-remote"} & set(words):
-        extra = {**_without_questions(root), **extra}
     given, asked = step.get("input"), step.get("keep_bytes")
     kept = min(asked, _MOST_KEPT_BYTES) if isinstance(asked, int) and asked > 0 else _KEPT_BYTES
+    data = str(given).encode("utf-8", "surrogateescape") if given is not None else b""
+    if dials(words):
+        spoken = gitnet.speak(root, argv, extra, data, silence_s)
+        stderr = "\n".join(filter(None, (spoken.text, "error: " + spoken.why if spoken.why else "")))
+        code = 128 if spoken.code is None else spoken.code
+        return {"argv": words, "code": code, "stdout": frames.text_of(spoken.out[-kept:]), "stderr": stderr}
     done = subprocess.run(
-        [b"git", b"-c", b"core.quotepath=false", *argv],
+        [b"git", *map(os.fsencode, gitcall.CONFIG), *argv],
         cwd=root,
-        env=environment(extra),
-        input=str(given).encode("utf-8", "surrogateescape") if given is not None else b"",
+        env=gitcall.environment(extra),
+        input=data,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         check=False,
@@ -325,9 +261,20 @@ def _run(root: str, step: dict[str, object]) -> dict[str, object]:
     return {
         "argv": words,
         "code": done.returncode,
-        "stdout": done.stdout[-kept:].decode("utf-8", "surrogateescape"),
-        "stderr": done.stderr[-_KEPT_BYTES:].decode("utf-8", "surrogateescape"),
+        "stdout": frames.text_of(done.stdout[-kept:]),
+        "stderr": frames.text_of(done.stderr[-_KEPT_BYTES:]),
     }
+
+
+def dials(words: list[str]) -> bool:
+    """Whether these arguments make git talk to another repository, which may be slow or never answer."""
+    rest = iter(words)
+    for word in rest:
+        if word in ("-c", "-C"):
+            next(rest, None)
+        elif not word.startswith("-"):
+            return word in ("fetch", "push", "ls-remote")
+    return False
 
 
 def _bytes(path: str) -> bytes:
@@ -336,10 +283,6 @@ def _bytes(path: str) -> bytes:
             return file.read()
     except OSError:
         return b""
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
 
 
 def _list(value: object) -> list[object]:

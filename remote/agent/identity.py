@@ -27,9 +27,9 @@ def of(pid: int) -> dict[str, object]:
     return {"pid": pid, "start_ticks": start_ticks(pid), "boot_id": boot_id()}
 
 
-def is_alive(identity: object) -> bool:
-    """Whether the very process that `identity` was taken of still runs."""
-    if not isinstance(identity, dict) or identity.get("boot_id") != boot_id():
+def is_alive(identity: object, boot_id_now: str | None = None) -> bool:
+    """Whether the very process that `identity` was taken of still runs; who asks for many says which boot this is."""
+    if not isinstance(identity, dict) or identity.get("boot_id") != (boot_id_now or boot_id()):
         return False
     pid, ticks = identity.get("pid"), identity.get("start_ticks")
     return isinstance(pid, int) and isinstance(ticks, int) and start_ticks(pid) == ticks

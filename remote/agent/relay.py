@@ -9,7 +9,20 @@ from __future__ import annotations
 import os
 import socket
 
-from . import frames, identity, ownership, store
+from . import frames, identity, ownership, shapes, store
+
+# What may wait for a supervisor: more than a client sends before it is acknowledged.
+MOST_UNTOLD = 8 << 20
+
+
+def _end_of(payload: bytes) -> dict[str, object]:
+    """A run's last status as its supervisor told it; nothing where that was no status."""
+    try:
+        end = frames.fields_of(payload)
+        shapes.STATUS(end)
+    except (frames.BadFrame, shapes.BadShape):
+        return {}
+    return end
 
 
 class Relay:
@@ -26,7 +39,7 @@ class Relay:
             name: os.open(store.spool_path(folder, name), os.O_RDONLY | os.O_CLOEXEC) for name in store.STREAMS
         }
         self.supervisor: socket.socket | None = None
-        self.parser = frames.Parser()
+        self.parser = frames.Parser(frames.FROM_SUPERVISOR)
         self.outbox = bytearray()
         self.end: dict[str, object] | None = None
         self.is_closed = False
@@ -69,7 +82,7 @@ class Relay:
 
     def tell(self, data: bytes) -> None:
         """Carry a frame to the supervisor."""
-        if self.supervisor is not None:
+        if self.supervisor is not None and len(self.outbox) < MOST_UNTOLD:
             self.outbox += data
             self.flush()
 
@@ -97,12 +110,17 @@ class Relay:
             self.drop_supervisor()
             return []
         passed = []
-        for kind, _, payload in self.parser.feed(data):
+        try:
+            found = self.parser.feed(data)
+        except frames.BadFrame:
+            self.drop_supervisor()  # no supervisor of ours: what is on disk counts
+            return []
+        for kind, _, payload in found:
             if kind == frames.GREW:
                 for name, size in zip(store.STREAMS, frames.OFFSETS.unpack(payload)):
                     self.sizes[name] = max(size, self.sizes[name])
             elif kind == frames.EXIT:
-                self.end = frames.fields_of(payload)
+                self.end = _end_of(payload)
             else:
                 passed.append(frames.frame(kind, self.channel, payload))
         return passed
@@ -142,7 +160,9 @@ class Relay:
         if not is_sent or (self.end is None and self.follow):
             return None
         end = self.end if self.end is not None else {"state": "running"}
-        return frames.json_frame(frames.EXIT, self.channel, end)
+        # Where both streams ended: a client that lacks a byte is to know.
+        sent = [self.sent[name] for name in store.STREAMS]
+        return frames.json_frame(frames.EXIT, self.channel, dict(end, sent=sent))
 
     def acknowledge(self, payload: bytes) -> None:
         """The client has these offsets."""

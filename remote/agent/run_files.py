@@ -23,7 +23,8 @@ def read(request: dict[str, object]) -> dict[str, object]:
     left = MAX_BYTES
     found: dict[str, object] = {}
     for name in [str(path) for path in paths] if isinstance(paths, list) else []:
-        piece = _piece(folder, name, int(known.get(name, 0)), left)
+        offset = known.get(name)
+        piece = _piece(folder, name, offset if isinstance(offset, int) and offset > 0 else 0, left)
         left -= len(str(piece.get("content_base64"))) * 3 // 4 if piece else 0
         found[name] = piece
     return {"run_id": os.path.basename(folder), "folder": folder, "files": found}
@@ -32,9 +33,7 @@ def read(request: dict[str, object]) -> dict[str, object]:
 def _named(runs: str, name: str, having: str) -> str:
     if name != "last" or not having:
         return name
-    found = (
-        each for each in sorted(os.listdir(runs), reverse=True) if os.path.exists(os.path.join(runs, each, having))
-    )
+    found = (each for each in reversed(store.ids_in(runs)) if os.path.exists(os.path.join(runs, each, having)))
     return next(found, name)
 
 

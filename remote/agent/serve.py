@@ -13,12 +13,14 @@ import socket
 import sys
 import time
 
-from . import frames, identity, launch, relay, store, verbs
+from . import frames, identity, launch, relay, requests, shapes, store, verbs
 
 # Output queued for SSH before the agent stops reading spools.
 HIGH_WATER = 1 << 20
 # With no sign of life from the broker for this long the link is dead, whatever TCP thinks.
 SILENCE_S = 120.0
+# Runs that are watched and questions under way, on one connection.
+MOST_CHANNELS = 1024
 
 
 class Agent:
@@ -28,7 +30,7 @@ class Agent:
         self.source = source
         self.sink = sink
         self.environment = identity.own_environment()
-        self.parser = frames.Parser()
+        self.parser = frames.Parser(frames.TO_HOST)
         self.selector = selectors.DefaultSelector()
         self.relays: dict[int, relay.Relay] = {}
         self.replies: dict[int, tuple[int, bytearray]] = {}
@@ -65,9 +67,10 @@ class Agent:
 
     def _on_frame(self, kind: int, channel: int, payload: bytes) -> None:
         if kind == frames.PING:
-            self.send(frames.frame(frames.PONG, channel, payload))
+            if self.queued < HIGH_WATER:  # who does not read need not hear
+                self.send(frames.frame(frames.PONG, channel, payload))
         elif kind == frames.OPEN:
-            self._open(channel, frames.fields_of(payload))
+            self._open(channel, payload)
         elif kind == frames.CLOSE:
             self._close(channel)
         elif channel in self.waiting:
@@ -119,7 +122,12 @@ class Agent:
         while busy and self.queued < HIGH_WATER:
             busy = False
             for channel, view in list(self.relays.items()):
-                data = view.next_output()
+                try:
+                    data = view.next_output()
+                except OSError as error:  # its disk
+                    self._refuse(channel, "not-readable", "the run's output cannot be read: %s" % error.strerror, 255)
+                    self._close(channel)
+                    continue
                 if data is not None:
                     busy = True
                     self.send(data)
@@ -133,9 +141,15 @@ class Agent:
 
     # -- channels ------------------------------------------------------------------------------------------------
 
-    def _open(self, channel: int, request: dict[str, object]) -> None:
-        verb = request.get("verb")
+    def _open(self, channel: int, payload: bytes) -> None:
+        """Begin what a client asks for. Whatever is wrong with it is its own error, and no other channel's."""
         try:
+            request = frames.fields_of(payload)
+            requests.check(request)
+            verb = request["verb"]
+            if len(self.relays) + len(self.replies) >= MOST_CHANNELS:
+                raise store.Refused("busy", "the agent serves %d at once already" % MOST_CHANNELS, "try again", 75)
+            self._close(channel)
             if verb == "run":
                 self._run(channel, request)
             elif verb == "attach":
@@ -146,6 +160,14 @@ class Agent:
             self.send(frames.json_frame(frames.REPLY, channel, refused.fields))
         except OSError as error:
             self.send(frames.json_frame(frames.REPLY, channel, store.refusal(error, str(error.filename)).fields))
+        except (frames.BadFrame, shapes.BadShape) as bad:
+            self._refuse(channel, "usage", "the request cannot be read: %s" % bad, 2)
+        except Exception as error:  # a bug of ours: this channel's loss, not that of the runs beside it
+            self._refuse(channel, "agent-failed", "the agent failed: %r" % error, 70)
+
+    def _refuse(self, channel: int, code: str, message: str, exit_code: int) -> None:
+        refused = store.Refused(code, message, exit_code=exit_code)
+        self.send(frames.json_frame(frames.REPLY, channel, refused.fields))
 
     def _run(self, channel: int, asked: dict[str, object]) -> None:
         request = launch.settled(asked)
@@ -168,8 +190,9 @@ class Agent:
         runs = store.runs_folder(str(state_dir) if state_dir else None)
         folder = store.find(runs, str(request["run"]))
         view = self._view(channel, folder, request, None)
-        known = dict(store.facts(folder), offsets=[view.sent[name] for name in store.STREAMS])
-        self.send(frames.json_frame(frames.REPLY, channel, known))
+        offsets = [view.sent[name] for name in store.STREAMS]
+        reply = {"run_id": os.path.basename(folder), "offsets": offsets}
+        self.send(frames.json_frame(frames.REPLY, channel, reply))
         view.tell(frames.json_frame(frames.OPEN, 0, dict(request, verb=request.get("action"))))
 
     def _view(
@@ -221,12 +244,14 @@ class Agent:
         request, frames_of_run = self.waiting.pop(channel, (None, []))
         if request is None:
             return  # its client left
-        self._open(channel, dict(request, related=json.loads(reply or b"{}")))
+        self._open(channel, frames.json_of(dict(request, related=json.loads(reply))))
         for kind, payload in frames_of_run:
             self._on_frame(kind, channel, payload)
 
     def _close(self, channel: int) -> None:
         self.waiting.pop(channel, None)
+        for reader in [reader for reader, (waiting, _) in self.replies.items() if waiting == channel]:
+            self._forget_reply(reader)
         view = self.relays.pop(channel, None)
         if view is not None:
             if view.supervisor is not None:
@@ -249,19 +274,34 @@ class Agent:
         except BlockingIOError:
             return
         collected += data
+        while collected.startswith(verbs.PROGRESS) and b"\n" in collected:
+            line, _, rest = bytes(collected).partition(b"\n")
+            collected[:] = rest
+            text = line[len(verbs.PROGRESS) :].decode("utf-8", "replace")
+            self.send(frames.json_frame(frames.NOTICE, channel, {"notice": "progress", "text": text}))
         if data:
             return
-        self.selector.unregister(reader)
-        os.close(reader)
-        del self.replies[reader]
-        if reader in self.looks:
-            self.looks.discard(reader)
+        if not collected:
+            refused = store.Refused(
+                "agent-failed", "the agent's part that was asked ended without a word", exit_code=70
+            )
+            collected += frames.json_of(refused.fields)
+        is_look = reader in self.looks
+        self._forget_reply(reader)
+        if is_look:
             self._go_on(channel, bytes(collected))
             return
-        for start in range(0, max(1, len(collected)), frames.CHUNK):
+        for start in range(0, len(collected), frames.CHUNK):
             piece = bytes(collected[start : start + frames.CHUNK])
             is_last = start + frames.CHUNK >= len(collected)
             self.send(frames.frame(frames.REPLY if is_last else frames.OUT, channel, piece))
+
+    def _forget_reply(self, reader: int) -> None:
+        """Close a reply's pipe: the child that still writes into it learns that nobody waits."""
+        self.selector.unregister(reader)
+        os.close(reader)
+        del self.replies[reader]
+        self.looks.discard(reader)
 
 
 def main() -> int:

@@ -8,11 +8,13 @@ from typing import Callable
 
 from . import frames
 
+MOST_WAITING = 4 * frames.INPUT_WINDOW
+
 
 class Input:
-    """Feeds one file. `tell(frame)` reports how far the command has taken it, and that it will take no more."""
+    """Feeds one file. `tell(frame, besides)` reports how far the command has taken it, and that it will take no more."""
 
-    def __init__(self, selector: selectors.BaseSelector, tell: Callable[[bytes], None]) -> None:
+    def __init__(self, selector: selectors.BaseSelector, tell: Callable[..., None]) -> None:
         self.selector = selector
         self.tell = tell
         self.file: int | None = None
@@ -22,6 +24,7 @@ class Input:
         self.received = 0
         self.written = 0
         self.is_ended = False
+        self.sender: object = None
 
     def use(self, file: int, close_file: Callable[[], None] | None, is_terminal: bool) -> None:
         """Feed `file` from now on; `close_file` ends a pipe, a terminal is told by its end-of-file character."""
@@ -32,9 +35,18 @@ class Input:
         self.close_file = close_file
         self.is_terminal = is_terminal
 
-    def take(self, offset: int, data: bytes) -> None:
-        """Accept bytes that begin at `offset`; those that were here before (a client came back) are left out."""
+    def take(self, sender: object, offset: int, data: bytes) -> None:
+        """Accept bytes that begin at `offset`; those that were here before (a client came back) are left out.
+
+        More than MOST_WAITING is not kept: a client of ours sends no more than INPUT_WINDOW before it is acknowledged.
+        """
+        if self.sender is not sender:
+            # To everyone who did not type this: what is acknowledged from now on is not theirs alone.
+            alone = sender if self.sender is None else None
+            self.tell(frames.json_frame(frames.NOTICE, 0, {"notice": "input-shared"}), alone)
+            self.sender = sender
         fresh = data[self.received - offset :] if offset <= self.received else b""
+        fresh = fresh[: MOST_WAITING - len(self.queue)]
         self.received += len(fresh)
         self.queue += fresh
         self.feed()
@@ -62,7 +74,9 @@ class Input:
             self.close()  # the command does not read any more
             return
         finally:
-            self.tell(frames.frame(frames.IN_ACK, 0, frames.OFFSET.pack(self.written)))
+            # Less the end of file that a terminal was given: no client sent that.
+            taken = min(self.written, self.received)
+            self.tell(frames.frame(frames.IN_ACK, 0, frames.OFFSET.pack(taken)))
         if self.is_ended:
             self._finish()
 

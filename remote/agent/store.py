@@ -11,15 +11,22 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import time
+from typing import Iterator
 
-from . import identity, ownership
+from . import frames, identity, ownership, shapes
 
 STREAMS: tuple[str, ...] = ("stdout", "stderr")
 # Room that must be there before a run starts: its record, and a little output.
 NEEDED_BYTES = 1 << 20
 NEEDED_INODES = 16
+
+
+# What is looked for in the runs' folder is a folder of this name; anything else there is none of ours.
+_IS_RUN = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,127}").fullmatch
+_RECORDS = {"run.json": shapes.RECORD, "status.json": shapes.STATUS}
 
 
 class Refused(Exception):
@@ -125,13 +132,27 @@ def write(folder: str, name: str, fields: dict[str, object]) -> None:
 
 
 def read(folder: str, name: str) -> dict[str, object] | None:
-    """The JSON object in `name`, or None when it is missing or broken."""
+    """The record in `name`, or None when it is missing or damaged."""
+    return _looked_at(folder, name)[0]
+
+
+def _looked_at(folder: str, name: str) -> tuple[dict[str, object] | None, str | None]:
+    """(the record in `name`, what is wrong with it); the command itself may have written there, so it is read as a stranger's."""
     try:
-        with open(os.path.join(folder, name), "rb") as file:
-            fields = json.load(file)
-    except (OSError, ValueError):
-        return None
-    return fields if isinstance(fields, dict) else None
+        handle = os.open(os.path.join(folder, name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb") as file:
+            content = file.read(frames.MAX_PAYLOAD + 1)
+        if len(content) > frames.MAX_PAYLOAD:
+            return None, "%s is too long" % name
+        fields = frames.fields_of(content)
+        _RECORDS[name](fields)
+    except OSError as error:
+        return None, None if isinstance(error, FileNotFoundError) else "%s: %s" % (name, error.strerror)
+    except frames.BadFrame as bad:
+        return None, "%s is %s" % (name, bad)
+    except shapes.BadShape as bad:
+        return None, "in %s, %s" % (name, bad)
+    return fields, None
 
 
 def add_event(folder: str, event: str, **fields: object) -> None:
@@ -154,10 +175,7 @@ def find(runs: str, name: str) -> str:
 
     Raises Refused (no-such-run, ambiguous-run).
     """
-    try:
-        ids = sorted(os.listdir(runs))
-    except OSError:
-        ids = []
+    ids = ids_in(runs)
     if name == "last" and ids:
         return os.path.join(runs, ids[-1])
     if name in ids:
@@ -172,40 +190,54 @@ def find(runs: str, name: str) -> str:
     raise Refused("no-such-run", "there is no run %r on the host" % name, "see `hemma ps --all`")
 
 
-def facts(folder: str) -> dict[str, object]:
+def facts(folder: str, *, with_record: bool = True) -> dict[str, object]:
     """What is known of one run: record, status, sizes, and whether its supervisor and command still live."""
-    status = read(folder, "status.json")
-    sizes = {}
-    for stream in STREAMS:
+    status, damage = _looked_at(folder, "status.json")
+    record, damage_of_record = _looked_at(folder, "run.json") if with_record else (None, None)
+    sizes, times = dict.fromkeys(STREAMS, 0), [0.0]
+    for stream in (*STREAMS, None):
         try:
-            sizes[stream] = os.stat(spool_path(folder, stream)).st_size
+            known = os.stat(spool_path(folder, stream) if stream else os.path.join(folder, "status.json"))
         except OSError:
-            sizes[stream] = 0
-    supervisor = status.get("supervisor") if status else None
-    return {
+            continue
+        times.append(known.st_mtime)
+        if stream:
+            sizes[stream] = known.st_size
+    boot_id = identity.boot_id()
+    found: dict[str, object] = {
         "run_id": os.path.basename(folder),
-        "record": read(folder, "run.json"),
+        "record": record,
         "status": status,
         "sizes": sizes,
-        "supervisor_alive": identity.is_alive(supervisor),
-        "command_alive": identity.is_alive(status.get("command") if status else None),
-        "boot_id": identity.boot_id(),
-        "modified_s": _modified(folder),
+        "supervisor_alive": identity.is_alive(status.get("supervisor") if status else None, boot_id),
+        "command_alive": identity.is_alive(status.get("command") if status else None, boot_id),
+        "boot_id": boot_id,
+        "modified_s": max(times) or _modified(folder),
     }
+    if damage or damage_of_record:
+        found["damaged"] = str(damage or damage_of_record)[:400]
+    return found
 
 
 def _modified(folder: str) -> float:
-    times = [os.path.join(folder, "status.json"), spool_path(folder, "stdout"), spool_path(folder, "stderr"), folder]
-    return max([os.stat(path).st_mtime for path in times if os.path.exists(path)] or [0.0])
-
-
-def list_facts(runs: str) -> list[dict[str, object]]:
-    """The facts of every run, oldest first."""
     try:
-        ids = sorted(os.listdir(runs))
+        return os.stat(folder).st_mtime
+    except OSError:
+        return 0.0
+
+
+def ids_in(runs: str) -> list[str]:
+    """The ids of all runs, oldest first; nothing is read of them."""
+    try:
+        with os.scandir(runs) as entries:
+            return sorted(each.name for each in entries if _IS_RUN(each.name) and each.is_dir(follow_symlinks=False))
     except OSError:
         return []
-    return [facts(os.path.join(runs, run_id)) for run_id in ids if os.path.isdir(os.path.join(runs, run_id))]
+
+
+def list_facts(runs: str) -> Iterator[dict[str, object]]:
+    """The facts of every run, oldest first."""
+    return (facts(os.path.join(runs, run_id)) for run_id in ids_in(runs))
 
 
 def is_due(runs: str, interval_s: float) -> bool:
@@ -228,10 +260,7 @@ def remove(runs: str, run_ids: list[str]) -> dict[str, object]:
     """
     removed: list[str] = []
     kept: list[str] = []
-    try:
-        present = set(os.listdir(runs))
-    except OSError:
-        present = set()
+    present = set(ids_in(runs))
     for run_id in run_ids:
         if run_id not in present:  # no name but a run's own may ever reach rmtree
             kept.append(run_id)

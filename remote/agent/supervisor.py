@@ -344,7 +344,7 @@ class Supervisor:
         if kind == frames.ACK:
             self._on_acknowledged(payload)
         elif kind == frames.IN:
-            self.input.take(frames.OFFSET.unpack_from(payload)[0], payload[frames.OFFSET.size :])
+            self.input.take(viewer, frames.OFFSET.unpack_from(payload)[0], payload[frames.OFFSET.size :])
         elif kind == frames.IN_EOF:
             self.input.end()
         elif kind == frames.SIGNAL:
@@ -358,7 +358,7 @@ class Supervisor:
 
     def _on_signal(self, number: int, sender: bytes, place: int) -> None:
         """Pass a client's signal on, once: after a break it sends all of them again."""
-        if place > self.signals_seen.get(sender, 0):
+        if place > self.signals_seen.get(sender, 0) and (sender in self.signals_seen or len(self.signals_seen) < 1000):
             self.signals_seen[sender] = place
             self.signal(number)
 

@@ -8,7 +8,7 @@ import os
 import signal
 from typing import Callable
 
-from . import files, frames, gitwork, identity, launch, probe, run_files, store, values
+from . import files, follow, frames, gitnet, gitwork, identity, launch, listing, probe, run_files, store, values
 
 
 def answer(request: dict[str, object]) -> dict[str, object]:
@@ -55,13 +55,6 @@ def _probe(request: dict[str, object]) -> dict[str, object]:
     return probe.probe(str(root) if root else None, folder, float(now) if isinstance(now, (int, float)) else 0.0)
 
 
-def _list(request: dict[str, object]) -> dict[str, object]:
-    runs, interval_s = _runs(request), request.get("not_sooner_than_s")
-    if isinstance(interval_s, (int, float)) and not store.is_due(runs, float(interval_s)):
-        return {"runs": []}
-    return {"runs": store.list_facts(runs)}
-
-
 def _show(request: dict[str, object]) -> dict[str, object]:
     return store.facts(store.find(_runs(request), str(request["run"])))
 
@@ -84,13 +77,14 @@ def _kill(request: dict[str, object]) -> dict[str, object]:
 
 VERBS: dict[str, Callable[[dict[str, object]], dict[str, object]]] = {
     "probe": _probe,
-    "list": _list,
+    "list": listing.page,
     "show": _show,
     "remove": _remove,
     "kill": _kill,
     "git-state": gitwork.state,
     "git-steps": gitwork.steps,
     "clone-related": _related,
+    "git-follow": follow.follow,
     "file-read": files.read,
     "file-write": files.write,
     "run-files": run_files.read,
@@ -98,11 +92,57 @@ VERBS: dict[str, Callable[[dict[str, object]], dict[str, object]]] = {
     "value-put": values.put,
 }
 
-CLONE_VERBS = (gitwork.state, gitwork.steps, files.read, files.write)
+CLONE_VERBS = (gitwork.state, gitwork.steps, follow.follow, files.read, files.write)
+
+
+# Begins a line of progress; a reply is a JSON object.
+PROGRESS = b"+"
+
+
+def _teller(writer: int) -> Callable[[str], bool]:
+    """Writes a line of progress into the reply's pipe; false when the agent has closed it, for then nobody waits."""
+
+    def tell(text: str) -> bool:
+        try:
+            os.write(writer, PROGRESS + text.encode("utf-8", "replace")[:200].replace(b"\n", b" ") + b"\n")
+        except OSError:
+            return False
+        return True
+
+    return tell
+
+
+def _encoded(request: dict[str, object]) -> bytes:
+    """The reply as JSON. A surprise, or more than a reply may be, is a refusal as well: never silence."""
+    try:
+        payload = frames.json_of(answer(request))
+    except Exception as error:  # this process was made for the one question
+        return frames.json_of(store.Refused("agent-failed", "the agent failed: %r" % error, exit_code=70).fields)
+    if len(payload) > frames.MAX_ANSWER:
+        message = "the answer is %d MiB, more than one may be" % (len(payload) >> 20)
+        return frames.json_of(store.Refused("answer-too-large", message, "ask for less").fields)
+    return payload
+
+
+def _close_all_but(kept: int) -> None:
+    """Let go of what the agent has open: a pipe whose reader we hold as well would never tell that nobody waits."""
+    try:
+        names = os.listdir("/dev/fd")
+    except OSError:
+        names = [str(number) for number in range(256)]
+    for number in map(int, names):
+        if number > 2 and number != kept:
+            try:
+                os.close(number)
+            except OSError:
+                pass
 
 
 def start(request: dict[str, object]) -> int:
-    """Answer in a child process; returns the pipe that will hold the reply's JSON and then end."""
+    """Answer in a child process; returns the pipe that will hold the reply's JSON and then end.
+
+    Before the reply there may be lines that begin with PROGRESS: what a slow job has to say meanwhile.
+    """
     reader, writer = os.pipe()
     if os.fork() == 0:
         try:
@@ -110,7 +150,9 @@ def start(request: dict[str, object]) -> int:
             null = os.open(os.devnull, os.O_RDWR)
             os.dup2(null, 0)
             os.dup2(null, 1)
-            payload = frames.json_frame(frames.REPLY, 0, answer(request))[frames.HEADER.size :]
+            _close_all_but(writer)
+            gitnet.listener = _teller(writer)
+            payload = _encoded(request)
             with os.fdopen(writer, "wb") as file:
                 file.write(payload)
         finally:

@@ -21,7 +21,7 @@ class Viewer:
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self.sock = sock
-        self.parser = frames.Parser()
+        self.parser = frames.Parser(frames.TO_HOST)
         self.outbox = bytearray()
 
     def flush(self) -> None:
@@ -63,10 +63,11 @@ class Viewers:
         self.all.append(viewer)
         self.selector.register(sock, selectors.EVENT_READ, lambda: self._on_ready(viewer))
 
-    def tell(self, data: bytes) -> None:
-        """Send a frame to everyone."""
+    def tell(self, data: bytes, besides: object = None) -> None:
+        """Send a frame to everyone, or to everyone but one."""
         for viewer in self.all:
-            self.send(viewer, data)
+            if viewer is not besides:
+                self.send(viewer, data)
 
     def send(self, viewer: Viewer, data: bytes) -> None:
         """Send a frame to one."""

@@ -67,6 +67,8 @@ class FolderStore:
         modified = dt.datetime.fromtimestamp(facts.st_mtime, dt.UTC).isoformat()
         parents = () if file_id == ROOT else (parent,)
         if stat.S_ISDIR(facts.st_mode):
+            # A linked folder has the id of the folder it leads to: so a circle is noticed, as one of shortcuts is.
+            file_id = os.path.relpath(os.path.realpath(path), self.root)
             return Entry(file_id, name, "folder", FOLDER_MIME, None, None, version, modified, parents)
         mime = mimetypes.guess_type(name)[0] or "application/octet-stream"
         is_file = stat.S_ISREG(facts.st_mode)

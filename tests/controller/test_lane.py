@@ -183,6 +183,11 @@ def test_a_broken_manifest_is_refused(repo: Path, capsys: pytest.CaptureFixture[
     assert "run.yaml" in refused(capsys, "--manifest", "run.yaml")
 
 
+def test_a_manifest_beyond_all_measure_is_refused_unread(repo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (repo / "run.yaml").write_bytes(b"key: value\n" * 3_000_000)
+    assert "run.yaml is larger than 256 KiB" in refused(capsys, "--manifest", "run.yaml")
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -12,6 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lanes.clone_state import Gone, Lost
 from lanes.merging import (
     ACCEPTABLE,
     Action,
@@ -39,6 +40,10 @@ def clone(place: Place, **said: Any) -> CloneState:
     fields: dict[str, Any] = {"head": COMMIT, "branch": "main", "origin_head": COMMIT, **said}
     fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
     fields["dirty"] = tuple(Dirty(**entry) for entry in fields.get("dirty", ()))
+    for name, kind in (("lost", Lost), ("gone", Gone)):
+        if fields.get(name) is not None:
+            told = {key: tuple(value) if isinstance(value, list) else value for key, value in fields[name].items()}
+            fields[name] = kind(**told)
     return CloneState(place=place, **fields)
 
 
@@ -46,7 +51,13 @@ def planned(case: dict[str, Any], *accepted: str) -> SyncPlan | Escalation:
     local, host = clone("local", **case.get("local", {})), clone("host", **case.get("host", {}))
     paths = {*local.incoming, *local.outgoing, *host.incoming, *host.outgoing}
     owned = frozenset(path for path in paths if not path.startswith("docs/"))
-    return plan_sync(local, host, Lanes(owned, frozenset(case.get("logic_gained", ()))), accepted)
+    return plan_sync(
+        local,
+        host,
+        Lanes(owned, frozenset(case.get("logic_gained", ()))),
+        accepted,
+        restores=case.get("restore", False),
+    )
 
 
 def shown(plan: SyncPlan | Escalation) -> list[str]:
@@ -65,6 +76,8 @@ def test_each_situation_has_its_plan_or_its_questions(case: dict[str, Any]) -> N
     assert [reason.rule for reason in found.verdict.reasons] == case["rules"]
     for words in case.get("says", ()):
         assert any(words in step for step in found.verdict.next_steps), found.verdict.next_steps
+    for words in case.get("facts", ()):
+        assert any(words in reason.fact for reason in found.verdict.reasons), found.verdict.reasons
     if "accepted" in case:
         assert shown(planned(case, *case["accepted"]["rules"])) == case["accepted"]["steps"]
         # All but one of the rules is not enough, and what was accepted is not asked again.
@@ -96,6 +109,13 @@ def test_a_long_list_of_files_is_cut() -> None:
     assert isinstance(found, Escalation)
     assert "src/4.py and 4 more" in found.verdict.reasons[0].fact
     assert len(found.paths["local-edits-host-files"]) == 9
+
+
+def test_files_that_are_not_listed_are_counted_all_the_same() -> None:
+    dirty = [{"path": f"f{number}", "kind": "untracked"} for number in range(10, 20)]
+    plan = planned({"host": {"ahead": 1, "outgoing": ["src/a.py"], "dirty": dirty, "unlisted": 48_000}})
+    assert isinstance(plan, SyncPlan)
+    assert plan.notes == ("uncommitted on the host, and left alone: f10, f11, f12, f13, f14 and 48005 more",)
 
 
 def test_a_plan_says_what_stays_as_it_is() -> None:

@@ -417,6 +417,20 @@ def test_names_from_drive_stay_inside_the_folder(drive: Emulator, place: Place, 
     assert len(files_in(tmp_path / "in/here")) == 9
 
 
+def test_nothing_is_collected_through_a_link_out_of_the_folder(folder_place: Place, tmp_path: Path) -> None:
+    (tmp_path / "drive/runs/run-1/out").mkdir(parents=True)
+    (tmp_path / "drive/runs/run-1/out/file").write_text("theirs")
+    (tmp_path / "drive/runs/run-1/loop").symlink_to(".")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "here/out").symlink_to(tmp_path / "outside")
+    done = colab_collect.collect(folder_place, "run-1", "runs/run-1", str(tmp_path / "here"))
+    assert [(each["path"], "leads through a link out of" in each["why"]) for each in done.failed] == [
+        ("out/file", True)
+    ]
+    assert os.listdir(tmp_path / "outside") == []
+
+
 def test_a_file_that_changes_while_it_is_read_is_never_half_one_and_half_the_other(
     drive: Emulator, place: Place, tmp_path: Path
 ) -> None:

@@ -28,6 +28,7 @@ from remote.drive.store import (
     QuotaUsedUp,
     Store,
 )
+from remote.drive.tree import walk
 from tests.drive_emulator import REFRESH, SHORTCUT, Drawn, Emulator, Faults, Refusal, serving
 from tests.drive_support import QUICK, store_of
 
@@ -151,6 +152,26 @@ def test_a_folder_lets_nothing_out(tmp_path: Path) -> None:
     for name in ("..", "a/b", "", BIN):
         with pytest.raises(DriveError):
             store.new_ids(1, ".", [name])
+
+
+def test_linked_folders_in_a_circle_are_read_once(tmp_path: Path) -> None:
+    for folder in ("a", "b", "a/deep"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "file").write_text(folder)
+    for link, target in (
+        ("a/b", "../b"),
+        ("b/a", "../a"),
+        ("a/deep/up", "../.."),
+        ("a/self", "."),
+        ("b/twice", "../a/deep"),
+    ):
+        (tmp_path / link).symlink_to(target)
+    store = FolderStore(str(tmp_path))
+    nodes = walk(store, ".")
+    files = [node for node in nodes if node.entry.kind == "file"]
+    assert sorted(b"".join(store.read(node.entry.id)) for node in files) == [b"a", b"a/deep", b"b"]
+    assert len(nodes) == 3 + 3 + 5
+    assert min(node.path for node in walk(store, "a/deep") if node.entry.kind == "file") == "file"
 
 
 def test_a_folder_that_is_not_mounted_is_said_to_be_missing(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from controller.flows import editors
 from tests.support import WEIRD_NAMES, Cli, EnvironFor, RepositoryOnHost, make_repository, wait_until
 
 Make = Callable[[dict[str, str]], Cli]
@@ -59,7 +60,9 @@ def test_what_was_saved_takes_the_files_place(cli: Cli, clone: RepositoryOnHost,
 
 
 @pytest.mark.parametrize(
-    "body", ["true", 'cp "$1" "$1.swp"; rm "$1.swp"', 'rm "$1"'], ids=["nothing", "swap-file", "removed"]
+    "body",
+    ["sleep 1.1", 'cp "$1" "$1.swp"; rm "$1.swp"; sleep 1.1', 'rm "$1"'],
+    ids=["nothing", "swap-file", "removed"],
 )
 def test_without_a_change_nothing_is_written(cli: Cli, clone: RepositoryOnHost, body: str) -> None:
     before = (clone.path / "README.md").stat()
@@ -67,6 +70,47 @@ def test_without_a_change_nothing_is_written(cli: Cli, clone: RepositoryOnHost, 
     assert (done.returncode, b"not changed" in done.stdout) == (0, True)
     assert (clone.path / "README.md").stat() == before
     assert kept_copies(cli) == []
+
+
+def test_an_editor_that_comes_back_before_its_window_is_closed_loses_nothing(
+    cli: Cli, clone: RepositoryOnHost, tmp_path: Path
+) -> None:
+    save = f'(while [ ! -e {tmp_path}/now ]; do sleep 0.05; done; echo mine > "$1"; touch {tmp_path}/saved) >/dev/null 2>&1 &'
+    done = edit(cli, f"{save} sleep 1.1", "README.md")
+    (copy,) = [path for path in kept_copies(cli) if path.name == "README.md"]
+    assert (done.returncode, f"hemma put {copy} README.md".encode() in done.stderr) == (0, True)
+    (tmp_path / "now").touch()
+    wait_until((tmp_path / "saved").exists)
+    assert copy.read_text() == "mine\n"
+    # What was saved there later stays; what was never changed goes, a day later.
+    edit(cli, "true", "README.md")
+    for mark in (path for path in kept_copies(cli) if path.name.endswith(".unchanged")):
+        os.utime(mark, (0, 0))
+    edit(cli, "echo more >> $1", "README.md")
+    assert [path.read_text() for path in kept_copies(cli)] == ["mine\n"]
+    assert cli("put", copy, "README.md").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "remedy"),
+    [
+        ("code", "code --wait"),
+        ("/usr/bin/code -n", "code --wait"),
+        ("subl", "subl --wait"),
+        ("gvim", "gvim -f"),
+        ("open -t", "open -W"),
+        ("emacsclient -n", "nano"),
+        ("xdg-open", "nano"),
+    ],
+)
+def test_an_editor_that_is_known_to_come_back_at_once_is_not_started(cli: Cli, command: str, remedy: str) -> None:
+    refused = cli("edit", "README.md", env={"EDITOR": command})
+    assert (refused.returncode, remedy in refused.stderr.decode()) == (2, True)
+
+
+def test_the_same_editors_are_taken_when_they_wait() -> None:
+    for command in ("code --wait", "code -nw -w", "emacsclient -t", "gvim -f", "nano", "vim 'unbalanced"):
+        assert editors.editor({"EDITOR": command}) == command
 
 
 def test_a_file_that_changed_meanwhile_is_not_overwritten(cli: Cli, clone: RepositoryOnHost) -> None:

@@ -119,6 +119,33 @@ def test_in_a_local_clone_paths_are_as_seen_from_where_one_stands(
     assert outside.returncode == 2
 
 
+def test_nothing_is_got_through_a_link_out_of_the_clone_or_the_folder(
+    cli: Cli, clone: RepositoryOnHost, tmp_path: Path
+) -> None:
+    local, outside = tmp_path / "local", tmp_path / "outside"
+    subprocess.run(["git", "clone", "-q", str(clone.origin), str(local)], check=True)
+    outside.mkdir()
+    (outside / "README.md").write_text("mine\n")
+    (clone.path / "sub").mkdir()
+    for name in ("README.md", "sub/README.md", "new"):
+        (clone.path / name).write_text("theirs\n")
+    (local / "README.md").unlink()
+    (local / "README.md").symlink_to(outside / "README.md")
+    (local / "sub").symlink_to(outside)
+    (local / "new").symlink_to(outside / "new")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/README.md").symlink_to(outside / "README.md")
+    for words in (("README.md",), ("sub/README.md",), ("new",), ("README.md", "sub/x"), ("README.md", "../folder")):
+        refused = cli("get", *words, cwd=local)
+        assert (refused.returncode, b"leads through a link to" in refused.stderr) == (2, True), words
+    assert tree(outside) == {"README.md": b"mine\n"}
+    # What was named as it is, outside of the clone, is what was asked for; and so is a link within the clone.
+    assert cli("get", "README.md", str(outside / "got"), cwd=local).returncode == 0
+    (local / "there").symlink_to("got-here")
+    assert cli("get", "new", "there", cwd=local).returncode == 0
+    assert (local / "got-here").read_text() == "theirs\n"
+
+
 # --- what is there already -------------------------------------------------------------------------------------------
 
 

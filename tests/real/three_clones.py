@@ -13,10 +13,11 @@ from controller.flows import lane
 from controller.flows import sync as flow
 from controller.flows.clones import NOTHING_SAID, Meant
 from lanes.merging import Escalation, SyncPlan
-from remote.agent import verbs
+from remote import answers
+from remote.agent import frames, requests, verbs
 from remote.host import Host
+from remote.incoming import reply_of
 from remote.repository import HostRepository, LocalRepository
-from remote.session import refusal_of
 
 PLACES = ("local", "host", "other")
 
@@ -95,7 +96,7 @@ class ThreeClones:
             git_dir = self.path(place, ".git")
             marks = sorted(name for name in os.listdir(git_dir) if name.isupper() and name != "FETCH_HEAD")
             found[place] = (
-                self.git(place, "for-each-ref", "refs/heads", "refs/tags", "refs/stash", "refs/hemma"),
+                self.git(place, "for-each-ref", "refs/heads", "refs/tags", "refs/stash", "refs/hemma/backup"),
                 self.git(place, "ls-files", "--stage", "-z"),
                 files_in(self.path(place)),
                 marks,
@@ -112,19 +113,20 @@ def files_in(folder: Path) -> dict[str, bytes]:
     }
 
 
-def make_clones(folder: Path) -> ThreeClones:
+def make_clones(folder: Path, *, ref_format: str | None = None) -> ThreeClones:
     """One commit, pushed, in all of them: docs/guide.md, src/train.py and .gitignore (`*.log`)."""
+    kind = [f"--ref-format={ref_format}"] if ref_format else []
     made = ThreeClones(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _run("git", "init", "-q", "--bare", str(made.path("origin")))
+    _run("git", "init", "-q", *kind, "--bare", str(made.path("origin")))
     made.git("origin", "config", "core.logAllRefUpdates", "always")
-    _run("git", "clone", "-q", str(made.path("origin")), str(made.path("other")))
+    _run("git", "clone", "-q", *kind, str(made.path("origin")), str(made.path("other")))
     for name, content in (("docs/guide.md", "# Guide\n"), ("src/train.py", "STEPS = 1\n"), (".gitignore", "*.log\n")):
         made.write("other", name, content)
     made.commit("other", "README.md", "# A project\n")
     made.push("other")
     for place in ("local", "host"):
-        _run("git", "clone", "-q", str(made.path("origin")), str(made.path(place)))
+        _run("git", "clone", "-q", *kind, str(made.path("origin")), str(made.path(place)))
     return made
 
 
@@ -139,20 +141,13 @@ class HostHere(Host):
         super().__init__(spec)
         self.asked: list[str] = []
 
-    def request(self, verb: str, *, timeout_s: float = 60.0, **fields: Any) -> dict[str, Any]:
+    def request(self, verb: str, *, timeout_s: float = 60.0, hear: Any = None, **fields: Any) -> dict[str, Any]:
         """One request as JSON there, one reply as JSON back."""
         self.asked.append(verb)
-        request = {
-            "state_dir": self.spec["state_dir"],
-            "root": self.spec["root"],
-            "clone": None,
-            **fields,
-            "verb": verb,
-        }
-        reply = json.loads(json.dumps(verbs.answer(json.loads(json.dumps(request)))))
-        if "error" in reply:
-            raise refusal_of(reply)
-        return reply
+        request = {"state_dir": self.spec["state_dir"], "root": self.spec["root"], "clone": None, **fields, "verb": verb}
+        sent = json.loads(json.dumps(request))
+        requests.check(sent)
+        return reply_of(frames.json_of(verbs.answer(sent)), answers.shape_of(request), verb)
 
 
 def repository_here(root: Path, state_dir: Path) -> HostRepository:
@@ -196,9 +191,9 @@ class Sync:
         """Both clones as they are now."""
         return flow.look(self.local, self.host, meant=self.meant)
 
-    def plan(self, *accepted: str) -> SyncPlan | Escalation:
+    def plan(self, *accepted: str, restores: bool = False) -> SyncPlan | Escalation:
         """What would be done now, or asked."""
-        return flow.plan(self.where, self.look(), accepted)
+        return flow.plan(self.where, self.look(), accepted, restores=restores)
 
     def questions(self, *accepted: str) -> list[str]:
         """The rules that need a person now; empty when there is a plan."""
@@ -211,9 +206,9 @@ class Sync:
             raise flow.refusal(plan)
         return flow.carry_out(seen, plan, [].append)
 
-    def __call__(self, *accepted: str) -> list[str]:
+    def __call__(self, *accepted: str, restores: bool = False) -> list[str]:
         """Look, plan, and do it; returns the steps that were done. Raises what `hemma sync` raises."""
         seen = self.look()
-        found = flow.plan(self.where, seen, accepted)
+        found = flow.plan(self.where, seen, accepted, restores=restores)
         self.carry_out(seen, found)
         return [f"{step.place} {step.action}" for step in found.steps] if isinstance(found, SyncPlan) else []

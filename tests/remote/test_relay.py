@@ -43,7 +43,7 @@ def drain(view: relay.Relay, *, acknowledge: bool = True) -> tuple[dict[int, byt
     got = {frames.OUT: b"", frames.ERR: b""}
     first: dict[int, int] = {}
     while (piece := view.next_output()) is not None:
-        ((kind, channel, payload),) = frames.Parser().feed(piece)
+        ((kind, channel, payload),) = frames.Parser(frames.FROM_HOST).feed(piece)
         offset = frames.OFFSET.unpack_from(payload)[0]
         assert channel == view.channel
         assert offset == first.setdefault(kind, offset) + len(got[kind])
@@ -211,7 +211,7 @@ def test_a_relay_passes_the_supervisors_words_on_under_its_own_channel(folder: s
         frames.frame(frames.IN_ACK, 0, frames.OFFSET.pack(4)) + frames.frame(frames.GREW, 0, frames.OFFSETS.pack(3, 0))
     )
     (passed,) = view.on_supervisor()
-    assert frames.Parser().feed(passed) == [(frames.IN_ACK, 9, frames.OFFSET.pack(4))]
+    assert frames.Parser(frames.FROM_HOST).feed(passed) == [(frames.IN_ACK, 9, frames.OFFSET.pack(4))]
     got, end = drain(view)
     assert (got[frames.OUT], end) == (b"abc", None)
     theirs.close()

@@ -76,7 +76,7 @@ def test_a_file_is_replaced_in_one_step_and_never_seen_half(tmp_path: Path, name
     folder = str(make(tmp_path / "runs", "a-run"))
     stop = threading.Event()
     seen: list[bool] = []
-    store.write(folder, name, {"filler": ""})
+    store.write(folder, name, {"state": "running", "filler": ""})
 
     def watch() -> None:
         while not stop.is_set():
@@ -85,10 +85,10 @@ def test_a_file_is_replaced_in_one_step_and_never_seen_half(tmp_path: Path, name
     watcher = threading.Thread(target=watch)
     watcher.start()
     for number in range(200):
-        store.write(folder, name, {"filler": "x" * (number * 100), "n": number})
+        store.write(folder, name, {"state": "running", "filler": "x" * (number * 100), "n": number})
     stop.set()
     watcher.join()
-    assert store.read(folder, name) == {"filler": "x" * 19900, "n": 199}
+    assert store.read(folder, name) == {"state": "running", "filler": "x" * 19900, "n": 199}
     assert not (Path(folder) / (name + ".new")).exists()
     assert seen
     assert all(seen)
@@ -177,7 +177,7 @@ def test_no_name_leads_out_of_the_runs_folder(three: Path, name: str) -> None:
 
 
 def test_without_any_run_everything_answers(tmp_path: Path) -> None:
-    assert store.list_facts(str(tmp_path / "none")) == []
+    assert list(store.list_facts(str(tmp_path / "none"))) == []
     with pytest.raises(store.Refused):
         store.find(str(tmp_path / "none"), "last")
 

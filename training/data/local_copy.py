@@ -16,6 +16,8 @@ import tempfile
 from collections.abc import Callable, Generator
 from pathlib import Path
 
+from manifests.errors import NotPrivate
+from manifests.ownership import private_dir
 from training.data.sources import Source
 
 REMOTE = frozenset(
@@ -60,12 +62,15 @@ def local_file(path: Path, *, say: Warn = warn, mounts: Path = MOUNTS, scratch: 
     mark = hashlib.sha256(
         f"{path}\0{facts.st_size}\0{facts.st_mtime_ns}".encode("utf-8", "surrogateescape")
     ).hexdigest()
-    copy = (scratch or Path(tempfile.gettempdir()) / f"hemma-local-{os.getuid()}") / mark[:24] / path.name
-    if copy.is_file() and copy.stat().st_size == facts.st_size:
-        return copy
+    folder = scratch or Path(tempfile.gettempdir()) / f"hemma-local-{os.getuid()}"
+    copy = folder / mark[:24] / path.name
     try:
-        copy.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
+        # Its name can be guessed, so somebody else may have made it, with data of theirs in it.
+        private_dir(str(folder))
+        if copy.is_file() and copy.stat().st_size == facts.st_size:
+            return copy
+        private_dir(str(copy.parent))
+    except (OSError, NotPrivate) as error:
         say(f"{path} is read over the network: {error}")
         return path
     return copy if _copied(path, copy, facts.st_size, say) else path

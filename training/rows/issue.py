@@ -44,6 +44,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 _ONLY_SUSPECT = frozenset({"unnamed-token"})
 _PROGRESS_ROWS = 20_000
 _SCAN_BYTES = 4 << 20
+_SEEN_AGAIN = 4096
 Contents = dict[str, bytes]
 Event = dict[str, Any]
 
@@ -208,13 +209,15 @@ def _demand_no_secrets(manifest: SliceManifest, contents: Contents) -> list[str]
 
 
 def _scanned(path: str, content: bytes) -> Counter[str]:
-    """How many of each kind of secret a file seems to hold; in pieces that end with a line, because large ones take minutes."""
+    """How many of each kind of secret a file seems to hold; in pieces that end with a line."""
     counts: Counter[str] = Counter()
     start = 0
     while start < len(content):
         end = content.find(b"\n", start + _SCAN_BYTES) + 1 or len(content)
         counts.update(redact(content[start:end].decode("utf-8", "replace")).counts)
-        start = end
+        # The last line is looked at again with the next one, for a name may lead to a value there.
+        again = content.rfind(b"\n", 0, end - 1) + 1
+        start = again if end < len(content) and start < again and end - again < _SEEN_AGAIN else end
         if len(content) > _SCAN_BYTES:
             _say("progress", {"scanned": path, "bytes": end, "of": len(content)})
     return counts
