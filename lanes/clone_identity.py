@@ -7,7 +7,7 @@ compare. Loaded only where something is to be said.
 
 from __future__ import annotations
 
-from manifests.commands import Command, command, either
+from manifests.commands import Command, command, joined
 from manifests.errors import AnotherRepository
 
 TYPE_CHECKING = False
@@ -75,7 +75,7 @@ def _remedy(here: dict[str, Any], there: dict[str, Any], host: str, relation: st
     else:
         steps.append(command("cd into a clone of {}", str(there.get("origin") or there.get("path"))))
     steps.append(command("hemma init --force --host {} --root PATH   (its own clone there, if it has one)", host))
-    return either(*steps, by="; or ")
+    return joined(steps, by="; or ")
 
 
 def _readable(here: dict[str, Any], host: str) -> Command:

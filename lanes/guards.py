@@ -6,6 +6,7 @@ nothing when one does not hold. What a broken one means is said here. Standard l
 
 from __future__ import annotations
 
+from manifests.commands import command, literal
 from manifests.errors import HemmaError, NotARepository, RootMissing, WrongDirectory
 
 TYPE_CHECKING = False
@@ -57,12 +58,14 @@ def judge(facts: dict[str, Any]) -> HemmaError | None:
         return _root_missing(root)
     if not facts.get("is_repository"):
         return NotARepository(
-            f"{root} on the host is not a git repository", remedy=f"on the host: git clone <origin> {root}"
+            f"{root} on the host is not a git repository", remedy=command("on the host: git clone ORIGIN {}", str(root))
         )
     if not facts.get("is_toplevel"):
         return WrongDirectory(
             f"{root} on the host lies inside the repository {toplevel}, it is not its root",
-            remedy=f'set root = "{toplevel}" in [tool.hemma], and use --cwd for the folder below it',
+            remedy=command(
+                "set root = {} in [tool.hemma], and use --cwd for the folder below it", literal(str(toplevel))
+            ),
         )
     if not facts.get("cwd_exists"):
         return WrongDirectory(

@@ -132,6 +132,10 @@ def _beside(source: Source, name: re.Match[bytes], said: str = "") -> Iterator[S
     """The value behind a name that was found, where it is a secret."""
     raw, at = source.raw, name.end()
     operator = name["op"]
+    is_pass = name[0].startswith(b"pass")
+    # What most names of every day stand beside: cheap to see, and half of the lines of a training say it.
+    if not is_pass and (_COUNT.match(raw, at) or (operator.isspace() and not _may_lead(raw, name))):
+        return
     mark = operator.strip(b" \t\"'`\\)]").removeprefix(b"value").strip()
     quoted = _QUOTED.match(raw, at)
     bare = None if quoted else _BARE.match(raw, at)
@@ -170,6 +174,14 @@ def _beside(source: Source, name: re.Match[bytes], said: str = "") -> Iterator[S
         yield Span(begin, rest.end() if rest else end, "named-value")
 
 
+def _may_lead(raw: bytes, name: re.Match[bytes]) -> bool:
+    """Whether a name with nothing but space behind it may lead to a value: an option, what a command sets."""
+    word = max(raw.rfind(mark, max(0, name.start() - 64), name.start()) for mark in (b" ", b"\n", b"\t"))
+    return raw[word + 1 : word + 2] in (b"-", b'"', b"'") or raw[name.start() : name.start() + 1].isupper()
+
+
+_COUNT = re.compile(rb"[\d.,]+(?=[\s,;)}\]]|\Z)")
+_WORTH = re.compile(rb"""[rbuf]{0,2}\\{0,3}["'`]?[^\s"'`,;(){}\[\]]{6}""")
 _SQL_NAME = re.compile(rb"passw(?:or)?d|passphrase")
 
 
@@ -209,6 +221,8 @@ def _is_alone(raw: bytes, name: re.Match[bytes], whole: bytes, end: int) -> bool
 def _beside_key(source: Source, name: re.Match[bytes]) -> Iterator[Span]:
     """`key` alone is a name of every day; it counts with a word before it that tells, in capitals, or as Kaggle writes it."""
     raw, low, at = source.raw, source.low, name.start()
+    if not _WORTH.match(raw, name.end()) or (name["op"].isspace() and not _may_lead(raw, name)):
+        return
     told = _QUALIFIER.search(low, max(0, at - 24), at)
     if told:
         yield from _beside(source, name, said=(told[0].strip(b" ._-") + b"_key").decode("ascii"))

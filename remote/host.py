@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 # What reads or changes the clone at the root: the agent compares it with this folder's before it does anything.
-CLONE_VERBS = ("git-state", "git-steps", "git-follow", "file-read", "file-write")
+CLONE_VERBS = ("undo", "backup", "git-state", "git-steps", "git-follow", "file-read", "file-write")
 
 
 class Host:
@@ -117,7 +117,7 @@ def _collected(sock: socket.socket, timeout_s: float, hear: Callable[[str], None
             raise no_answer(bad) from None
         for kind, _, payload in found:
             if kind == frames.LINK_LOST:
-                raise from_dict(fields_of(payload, shapes.LINK_LOST, "the broker's word"))
+                raise from_dict(fields_of(payload, shapes.LINK_LOST, "the broker's word"), is_ours=True)
             if kind == frames.NOTICE:
                 said = fields_of(payload, shapes.PROGRESS, "a word of progress")["text"]
                 if hear is not None and said:

@@ -15,6 +15,7 @@ from controller.flows import init as flow
 from controller.flows.host_paths import on_host
 from controller.reports import console
 from controller.reports.console import Table
+from manifests.commands import Remedy, command, literal
 from manifests.errors import HemmaError, UsageError
 
 if TYPE_CHECKING:
@@ -205,9 +206,9 @@ def _ask_until_taken(where: interviewing.Ground, question: Question, offer: inte
             offer = offer if text.strip() else None
 
 
-def _say_refused(rule: str, mend: str) -> None:
+def _say_refused(rule: str, mend: Remedy) -> None:
     console.line(console.err(), "refused", f"the answer {rule}")
-    console.line(console.err(), "do", mend)
+    console.do(console.err(), mend)
 
 
 def _show(path: str, *, as_json: bool) -> None:
@@ -242,7 +243,7 @@ def _pairs(given: list[str] | None, option: str, form: str) -> dict[str, str]:
         # A glob may hold `=`, a value may too: names end at the first one, globs at the last.
         name, equals, value = text.partition("=") if option == "--env" else text.rpartition("=")
         if not equals or not name:
-            raise UsageError(f"{option} needs {form}", remedy=f"hemma init {option} {form}")
+            raise UsageError(f"{option} needs {form}", remedy=command("hemma init {} {}", option, form))
         pairs[name] = value
     return pairs
 
@@ -260,7 +261,8 @@ def _completed(wanted: flow.Wanted, text: str | None, path: str) -> flow.Wanted:
         usual = f"~/work/{os.path.basename(os.path.dirname(path))}"
         if not _is_interactive():
             raise UsageError(
-                "no root is given: the repository's path on the host", remedy=f"hemma init --root '{usual}'"
+                "no root is given: the repository's path on the host",
+                remedy=command("hemma init --root {}", literal(usual)),
             )
         root = _ask("path of the repository on the host", usual)
     return flow.Wanted(host, root, wanted.env, wanted.lanes)

@@ -149,7 +149,8 @@ def _environment(given: object) -> dict[str, str]:
             )
         if not equals and name not in os.environ:
             raise UsageError(
-                f"--env {name}: there is no such variable here", remedy=f"export {name}=… first, or --env {name}=VALUE"
+                f"--env {name}: there is no such variable here",
+                remedy=command("export {}=… first, or --env {}=VALUE", name, name),
             )
         found[name] = value if equals else os.environ[name]
     return found

@@ -21,6 +21,7 @@ from lanes.classification import Decision, change_of, classify_path
 from lanes.lane_steps import Edit
 from lanes.local_edits import OVERRIDE, judge_commit
 from lanes.verdict import Verdict
+from manifests.commands import Command
 from manifests.errors import HemmaError
 from remote.hook_scripts import INSTALLER
 
@@ -94,7 +95,7 @@ def _report(place: str, out: bytes, err: bytes, code: int) -> Report:
         said = err.decode("utf-8", "replace").strip().splitlines()
         raise HemmaError(
             f"{place}: {facts.get('refused', said[-1:] or ['the hooks could not be looked at'])[0]}",
-            remedy=facts.get("do", ["git status"])[0],
+            remedy=Command(facts.get("do", ["git status"])[0]) if place == "local" else "hemma run -- git status",
             code="hooks-refused",
         )
     return Report(

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from manifests.commands import command
 from manifests.errors import HemmaError, NotARepository, UsageError
 from manifests.files import atomic_write
 
@@ -123,7 +124,7 @@ def _without_line(text: bytes) -> bytes:
 def _top(repo_path: str) -> str:
     told = _git(repo_path, "rev-parse", "--show-toplevel", check=False)
     if told.returncode:
-        raise NotARepository(f"{repo_path} is no git work tree", remedy=f"git -C {shlex.quote(repo_path)} status")
+        raise NotARepository(f"{repo_path} is no git work tree", remedy=command("git -C {} status", repo_path))
     return os.fsdecode(told.stdout.removesuffix(b"\n"))
 
 
@@ -134,6 +135,6 @@ def _git(folder: str, *arguments: str, check: bool = True) -> subprocess.Complet
     if check and told.returncode:
         reason = told.stderr.decode("utf-8", "replace").strip()
         raise HemmaError(
-            f"git {arguments[0]} failed: {reason}", remedy=f"git -C {shlex.quote(folder)} status", code="git-failed"
+            f"git {arguments[0]} failed: {reason}", remedy=command("git -C {} status", folder), code="git-failed"
         )
     return told

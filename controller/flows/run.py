@@ -9,6 +9,7 @@ import os
 import signal
 
 from lanes import guards
+from manifests.commands import command
 from manifests.errors import HemmaError, Unreachable
 from remote import clone_witness
 from remote.agent.frames import text_of
@@ -73,6 +74,7 @@ def request_of(
         "lane": "hemma",
         "who": who(),
         "host_name": host.get("name"),
+        "backup": settings.get("backup"),
     }
 
 
@@ -106,8 +108,9 @@ def exit_code_of(end: dict[str, Any], run_id: str) -> int:
     state = run_state.judge(run_state.end_facts(end))
     # Whoever follows a run hears "finished" or has lost it: no other word at its end may pass for success.
     reason = state.reason or "its supervisor ended without a word"
-    mend = f"hemma logs {run_id}" + (f"; end the command: hemma stop {run_id}" if state.command_alive else "")
-    raise Unreachable(f"run {run_id} was lost: {reason}", remedy=f"what it wrote until then: {mend}", code="run-lost")
+    logs = command("what it wrote until then: hemma logs {}", run_id)
+    mend = command("{}; end the command: hemma stop {}", logs, run_id) if state.command_alive else logs
+    raise Unreachable(f"run {run_id} was lost: {reason}", remedy=mend, code="run-lost")
 
 
 class SignalsPassedOn:
@@ -186,3 +189,5 @@ def show_error(error: HemmaError) -> None:
     say(word, error.message)
     if error.remedy:
         say("do", error.remedy)
+    if error.advice:
+        say("advice", f"the host says: {error.advice}")

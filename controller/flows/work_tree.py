@@ -7,6 +7,7 @@ import subprocess
 from dataclasses import dataclass
 
 from lanes.lane_steps import State
+from manifests import commands
 from manifests.errors import HemmaError, NotARepository, UsageError
 
 _CONFLICTS = ("DD", "AU", "UD", "UA", "DU", "AA", "UU")
@@ -95,4 +96,6 @@ def _git(folder: str, *arguments: str) -> bytes:
         raise NotARepository(
             f"{folder} is in a git repository without a work tree", remedy="cd into a clone that has one"
         )
-    raise HemmaError(f"git {arguments[0]}: {text}", remedy=f"git -C {folder} {arguments[0]}", code="git-failed")
+    raise HemmaError(
+        f"git {arguments[0]}: {text}", remedy=commands.command("git -C {} {}", folder, arguments[0]), code="git-failed"
+    )

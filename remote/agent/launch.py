@@ -7,7 +7,7 @@ import pwd
 import signal
 import socket
 
-from . import clone, frames, git_shim, gitfacts, store, supervisor
+from . import clone, frames, git_shim, gitfacts, run_backup, store, supervisor
 
 # Variables that make bash read a file, or redefine commands, before the first one runs (S9-R21).
 SHELL_START_UP = ("BASH_ENV", "ENV", "CDPATH", "GLOBIGNORE", "SHELLOPTS", "BASHOPTS", "PROMPT_COMMAND")
@@ -183,6 +183,7 @@ def start(
     environment = environment_for(request, first_environment, folder)
     guard = _git_guard(request, facts, folder, environment)
     request = dict(request, cwd=facts["cwd"], exec_argv=exec_argv(request, guard), git_guard=guard is not None)
+    request["backup_root"] = run_backup.root_of(facts)
     ours, theirs = socket.socketpair()
     if os.fork() == 0:
         _become_supervisor(folder, request, environment, theirs)
@@ -222,6 +223,7 @@ def _become_supervisor(
         owner = supervisor.Supervisor(folder, request, environment, control)
         owner.start()
         owner.loop()
+        run_backup.tidy(request)
     except BaseException as error:  # the last resort of a process nobody watches: leave a trace, then go
         store.add_event(folder, "supervisor-failed", error=repr(error))
     finally:

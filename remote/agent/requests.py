@@ -12,6 +12,7 @@ from .shapes import (
     WORD,
     BadShape,
     anything,
+    either,
     encoded,
     flag,
     listed,
@@ -75,6 +76,17 @@ _SHAPES = {
     "probe": _request({}, {"client_time_s": maybe(number)}),
     "git-state": _request({}, {"know": maybe(listed(text(256)))}),
     "git-steps": _request({"steps": listed(_STEP, 10_000)}, {}),
+    "undo": _request(
+        {},
+        {
+            "action": either("list", "restore"),
+            "what": maybe(text(256)),
+            "at_s": maybe(number),
+            "paths": maybe(listed(PATH)),
+            "dry_run": maybe(flag),
+        },
+    ),
+    "backup": _request({}, {"reason": text(256)}),
     "file-read": _request({"path": PATH}, {"offset": whole(), "length": whole(), "version": maybe(text(256))}),
     "file-write": _request(
         {"path": PATH},

@@ -64,6 +64,18 @@ def _remove(request: dict[str, object]) -> dict[str, object]:
     return store.remove(_runs(request), [str(run_id) for run_id in ids] if isinstance(ids, list) else [])
 
 
+def _undo(request: dict[str, object]) -> dict[str, object]:
+    from . import undo  # loaded when it is asked for, which is seldom
+
+    return undo.answer(request)
+
+
+def _backup(request: dict[str, object]) -> dict[str, object]:
+    from . import undo
+
+    return undo.backup(request)
+
+
 def _kill(request: dict[str, object]) -> dict[str, object]:
     """Signal a command whose supervisor is gone; only the very process that was started, never one that took its pid."""
     known = store.facts(store.find(_runs(request), str(request["run"])))
@@ -81,6 +93,8 @@ VERBS: dict[str, Callable[[dict[str, object]], dict[str, object]]] = {
     "show": _show,
     "remove": _remove,
     "kill": _kill,
+    "undo": _undo,
+    "backup": _backup,
     "git-state": gitwork.state,
     "git-steps": gitwork.steps,
     "clone-related": _related,
@@ -92,7 +106,7 @@ VERBS: dict[str, Callable[[dict[str, object]], dict[str, object]]] = {
     "value-put": values.put,
 }
 
-CLONE_VERBS = (gitwork.state, gitwork.steps, follow.follow, files.read, files.write)
+CLONE_VERBS = (_undo, _backup, gitwork.state, gitwork.steps, follow.follow, files.read, files.write)
 
 
 # Begins a line of progress; a reply is a JSON object.

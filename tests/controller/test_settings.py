@@ -91,7 +91,18 @@ def test_each_layer_covers_the_one_below(folder: Path) -> None:
         "login": True,
         "lanes": {"docs/**": "local", "**": "hemma"},
         "notebooks": {"metadata": "drift", "outputs": "drift", "widgets": "drift", "intended": []},
+        "backup": {"when": "auto", "precious": [], "keep_days": 14.0, "keep_gb": 1.0},
     }
+
+
+def test_what_backups_keep_is_the_repositorys_to_say(folder: Path) -> None:
+    said = 'snapshot = "always"\nprecious = [".env", "ckpt/**"]\nbackup_days = 3.0\n'
+    write(folder, CONFIG, PROJECT.replace("[tool.hemma]\n", "[tool.hemma]\n" + said))
+    backup = resolve(str(folder), {}).backup
+    assert (backup.when, backup.precious, backup.keep_days) == ("always", (".env", "ckpt/**"), 3.0)
+    write(folder, CONFIG, PROJECT.replace("[tool.hemma]\n", '[tool.hemma]\nprecious = ["../outside"]\n'))
+    with pytest.raises(UsageError, match="globs of files below the repository"):
+        resolve(str(folder), {})
 
 
 def test_what_notebooks_mean_is_the_repositorys_to_say(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Some 700 lines that call git, in a sandbox, as the agent runs them: what is lost, and who is held up.
+"""Some 700 lines that call git, in a sandbox, as the agent runs them: what is lost, whether undo brings all back, who is held up.
 
 By default a fixed choice of the lines; HEMMA_FULL=1: every line, beside plain git, with the counts that README promises.
 """
@@ -68,6 +68,22 @@ def test_no_line_loses_anything(sandbox: Sandbox) -> None:
             f"\n{len(chosen)} lines, {len(losing)} lose something with plain git: {len(refused)} refused, {len(lost)} lost"
         )
         assert len(losing) > 300
+
+
+@pytest.mark.timeout(7200 if FULL else 300)
+def test_undo_brings_back_every_byte_whatever_the_line_did(sandbox: Sandbox) -> None:
+    """Files with their modes, index, HEAD, branches, tags, notes, stash; HEMMA_FULL=1: after every line."""
+    pytest.importorskip("remote.agent.restore", reason="what puts a backup back is not there yet")
+    every = lines()
+    left: dict[str, list[str]] = {}
+    for _, line in every if FULL else random.Random(17).sample(every, 24):
+        sandbox.renew()
+        ref = sandbox.ask("take", root=str(sandbox.clone), precious=PRECIOUS)["ref"]
+        sandbox.run(line)
+        if sandbox.differs():
+            sandbox.ask("restore", root=str(sandbox.clone), ref=ref)
+            left |= {line: told} if (told := sandbox.differs()) else {}
+    assert left == {}
 
 
 def losses_of_plain_git(sandbox: Sandbox, line: str) -> list[str]:
