@@ -15,6 +15,12 @@ from manifests.run import Lane
 # How a file of the work tree stands against its last commit. `asked`: it is only asked about.
 # `removed`: deleted and staged so. `gone`: staged as new, and removed again before any commit.
 State = Literal["asked", "untracked", "added", "changed", "deleted", "removed", "conflicted", "gone"]
+# How git makes a patch that can be applied elsewhere, whatever the user's settings are.
+_PATCH = Command("diff-index -p --binary")
+_PINNED_DIFF = Command(
+    "diff --binary -U3 --no-color --no-relative --no-textconv --no-ext-diff --submodule=short "
+    "--src-prefix=a/ --dst-prefix=b/"
+)
 _NOT_IN_INDEX: tuple[State, ...] = ("asked", "untracked")
 _NO_FILE: tuple[State, ...] = ("deleted", "removed")
 _NOT_IN_HEAD: tuple[State, ...] = ("untracked", "added")
@@ -129,9 +135,10 @@ def _put(name: str) -> Command:
 
 
 def _patch(names: Sequence[str], revision: str) -> Command:
-    # A text conversion for notebooks, or somebody's own diff program, would make the patch unusable.
-    how = Command("--binary --no-textconv --no-ext-diff")
-    return command("{} diff {} {} -- {} | hemma apply -", _git(names), how, revision, names)
+    # A range is for `git diff` only, which asks the user's settings: colours, prefixes, or a program of their own would
+    # make the patch unusable. diff-index asks none of them.
+    how = _PINNED_DIFF if ".." in revision else _PATCH
+    return command("{} {} {} -- {} | hemma apply -", _git(names), how, revision, names)
 
 
 def _edits(edits: Sequence[Edit]) -> tuple[Remedy, ...]:

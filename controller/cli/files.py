@@ -100,7 +100,7 @@ def apply(
 ) -> None:
     """Apply a patch on the host with `git apply --3way`: the whole of it or, on any trouble, nothing.
 
-    Example: git diff --binary HEAD -- src | hemma apply -
+    Example: git diff-index -p --binary HEAD -- src | hemma apply -
 
     What was applied is staged there; `hemma commit -m MESSAGE` commits it.
 

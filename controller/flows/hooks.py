@@ -23,6 +23,7 @@ from lanes.local_edits import OVERRIDE, judge_commit
 from lanes.verdict import Verdict
 from manifests.commands import Command
 from manifests.errors import HemmaError
+from remote.agent import gitcall
 from remote.hook_scripts import INSTALLER
 
 Verb = Literal["install", "remove", "status"]
@@ -155,5 +156,7 @@ def _names_host(start: str) -> bool:
 
 def _git(folder: str, *arguments: str) -> str:
     """What git printed; empty when it failed. Its index is that of the commit under way (GIT_INDEX_FILE)."""
-    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, stdin=subprocess.DEVNULL, check=False)
+    done = subprocess.run(
+        gitcall.argv(*arguments), cwd=folder, capture_output=True, stdin=subprocess.DEVNULL, check=False
+    )
     return "" if done.returncode else os.fsdecode(done.stdout)

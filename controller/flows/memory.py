@@ -26,6 +26,7 @@ from manifests.errors import HemmaError, NeedsPerson, UsageError
 from manifests.files import atomic_write, broken, parse_json
 from manifests.memory import ARCHIVE, CHANGES, CONCEPT, FILES, LOG, STRUCTURE, Concept, LogEntry
 from manifests.model import faults, near_misses
+from remote.agent import gitcall
 
 LOCK_TIMEOUT_S = 60.0
 DRIVER = "hemma-memory"
@@ -191,7 +192,7 @@ def _with_driver(memory: Memory) -> list[str]:
 
 def has_driver(memory: Memory) -> bool:
     """Whether this clone's git merges the log by entries: a clone made by others has the attributes, not the driver."""
-    words = ["git", "-C", memory.root, "config", "--get", f"merge.{DRIVER}.driver"]
+    words = gitcall.argv("-C", memory.root, "config", "--get", f"merge.{DRIVER}.driver")
     return subprocess.run(words, capture_output=True, check=False).returncode == 0
 
 
@@ -335,7 +336,7 @@ def concept_value(field: str, values: Sequence[str]) -> object:
 
 def who() -> str:
     """Who approves: the user that git knows, else the account."""
-    done = subprocess.run(["git", "config", "user.email"], capture_output=True, text=True, check=False)
+    done = subprocess.run(gitcall.argv("config", "user.email"), capture_output=True, text=True, check=False)
     return done.stdout.strip() or getpass.getuser()
 
 
@@ -372,7 +373,7 @@ def dumped(value: Mapping[str, Any]) -> str:
 def git(root: str, *words: str) -> str:
     """What git says, in English (C17). Raises UsageError with its own words when it fails."""
     environ = {**os.environ, "LC_ALL": "C.UTF-8", "LANGUAGE": ""}
-    done = subprocess.run(["git", "-C", root, *words], capture_output=True, text=True, check=False, env=environ)
+    done = subprocess.run(gitcall.argv("-C", root, *words), capture_output=True, text=True, check=False, env=environ)
     if done.returncode:
         raise UsageError(f"git {words[0]}: {done.stderr.strip()}", remedy=command("git -C {} status", root))
     return done.stdout

@@ -17,6 +17,7 @@ from lanes.slice_sealed import FIRST
 from manifests.commands import command
 from manifests.errors import NotARepository, UsageError
 from manifests.files import atomic_write
+from remote.agent import gitcall
 
 # How a file that is not there compares: as a notebook without cells.
 EMPTY = b'{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'
@@ -39,7 +40,7 @@ def load(spec: str) -> bytes:
     if os.path.exists(spec) or ":" not in spec:
         return _from_file(spec)
     # cat-file, not show: no textconv and no pager come between.
-    told = subprocess.run(["git", "cat-file", "blob", "--", spec], capture_output=True, check=False)
+    told = subprocess.run(gitcall.argv("cat-file", "blob", "--", spec), capture_output=True, check=False)
     if told.returncode:
         reason = told.stderr.decode("utf-8", "replace").strip().rpartition("fatal: ")[2]
         raise UsageError(f"{spec} is neither a file nor in git: {reason}", remedy=command("git rev-parse {}", spec))

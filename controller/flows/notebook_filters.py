@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from manifests.commands import command
 from manifests.errors import HemmaError, NotARepository, UsageError
 from manifests.files import atomic_write
+from remote.agent import gitcall
 
 NAME = "hemma-notebook"
 ATTRIBUTES = f"*.ipynb filter={NAME} diff={NAME} merge={NAME}"
@@ -131,7 +132,7 @@ def _top(repo_path: str) -> str:
 def _git(folder: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
     # What git passes to a hook (GIT_DIR, GIT_INDEX_FILE) names the repository of that hook, not this one.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or "CONFIG" in name}
-    told = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, check=False, env=environ)
+    told = subprocess.run(gitcall.argv("-C", folder, *arguments), capture_output=True, check=False, env=environ)
     if check and told.returncode:
         reason = told.stderr.decode("utf-8", "replace").strip()
         raise HemmaError(

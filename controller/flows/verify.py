@@ -22,6 +22,7 @@ from manifests.commands import command
 from manifests.errors import UsageError
 from manifests.model import faults, near_misses
 from manifests.verify import VerifyReport, VerifySettings
+from remote.agent import gitcall
 
 SECTION = ("tool", "hemma", "verify")
 
@@ -155,7 +156,7 @@ def changed(root: str, revision: str) -> frozenset[str]:
 
 
 def _git(root: str, *arguments: str) -> bytes | None:
-    told = subprocess.run(["git", "-C", root, *arguments], capture_output=True, check=False)
+    told = subprocess.run(gitcall.argv("-C", root, *arguments), capture_output=True, check=False)
     return told.stdout if told.returncode == 0 else None
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from lanes.lane_steps import State
 from manifests import commands
 from manifests.errors import HemmaError, NotARepository, UsageError
+from remote.agent import gitcall
 
 _CONFLICTS = ("DD", "AU", "UD", "UA", "DU", "AA", "UU")
 
@@ -80,7 +81,7 @@ def _state(letters: str) -> State:
 def _git(folder: str, *arguments: str) -> bytes:
     # Git's words are read below, hence English; no lock: somebody else may be at work in this tree.
     environ = {**os.environ, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
-    command = ["git", "-C", folder, *arguments]
+    command = gitcall.argv("-C", folder, *arguments)
     try:
         done = subprocess.run(command, env=environ, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     except FileNotFoundError as error:
