@@ -141,9 +141,10 @@ def remedies_of_the_agent() -> set[str]:
             words = [node.value for node in given if isinstance(node, ast.Constant)]
             found |= {word for word in words if isinstance(word, str)}
         for node in ast.walk(tree):
-            is_remedy = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "remedy"
-            if is_remedy and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-                found.add(node.value.value)
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "remedy":
+                text = node.value
+                if isinstance(text, ast.Constant) and isinstance(text.value, str):
+                    found.add(text.value)
     return found - {""}
 
 
