@@ -138,11 +138,13 @@ def remedies_of_the_agent() -> set[str]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call) and called(node) == "Refused"):
             given = [*call.args[2:3], *(word.value for word in call.keywords if word.arg == "remedy")]
-            found |= {node.value for node in given if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+            words = [node.value for node in given if isinstance(node, ast.Constant)]
+            found |= {word for word in words if isinstance(word, str)}
         for node in ast.walk(tree):
-            is_remedy = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "remedy"
-            if is_remedy and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-                found.add(node.value.value)
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "remedy":
+                text = node.value
+                if isinstance(text, ast.Constant) and isinstance(text.value, str):
+                    found.add(text.value)
     return found - {""}
 
 
