@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from manifests.commands import Remedy
+
 MERGE_ONLY = "merge-only"
 KEEP_WORK = "keep-work"
 KEEP_REFS = "keep-refs"
@@ -18,11 +20,13 @@ OWN_CALLS = "own-calls"
 
 
 # What words leave open and the repository knows. FILE: is the word a file, and no commit? MOVES: does `reset WORD` take
-# commits away from the branch? REF: is there such a ref already? BACK: does the ref, as it is, hold what the new value
-# does not? SEEN: whoever sees the real call (aliases expanded, a snapshot taken before) has nothing to fear.
+# commits away from the branch? REF: is there such a ref already (UNLESS_CURRENT: and it is not HEAD's own)? BACK: does the
+# ref, as it is, hold what the new value does not? SEEN: whoever sees the real call (aliases expanded, a snapshot taken
+# before) has nothing to fear.
 FILE = "file"
 MOVES = "moves"
 REF = "ref"
+UNLESS_CURRENT = "unless-current"
 BACK = "back"
 SEEN = "seen"
 
@@ -44,7 +48,7 @@ class Harm:
 
     rule: str
     does: str
-    steps: tuple[str, ...]
+    steps: tuple[Remedy, ...]
     doubt: Doubt | None = None
 
 

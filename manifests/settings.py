@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, ValidationError
 
+from manifests.commands import Command, command
 from manifests.errors import UsageError
 from manifests.model import Model, RawText, RepoPath, faults, near_misses
 from manifests.run import Lane
@@ -155,6 +156,27 @@ class NotebookSettings(Model):
     intended: Patterns = ()
 
 
+def _inside(value: tuple[str, ...]) -> tuple[str, ...]:
+    for pattern in value:
+        if pattern.startswith("/") or ".." in pattern.split("/"):
+            raise ValueError("must be globs of files below the repository's top")
+    return value
+
+
+When = Literal["always", "auto", "off"]
+Precious = Annotated[Patterns, AfterValidator(_inside)]
+Amount = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+
+
+class BackupSettings(Model):
+    """When a run's clone is backed up before it, which ignored files are kept too, and how long and how much is kept."""
+
+    when: When = "auto"
+    precious: Precious = ()
+    keep_days: Amount = 14.0
+    keep_gb: Amount = 1.0
+
+
 class HostSettings(Model):
     """How one host is reached. `root`, `python` and `state_dir` are places on the host; `~` is expanded there."""
 
@@ -173,11 +195,14 @@ class Settings(Model):
 
     project_root: RawText | None = None
     host: HostSettings
+    # Whether `root` was said for this folder, by its [tool.hemma] or a variable; not for all folders of this user.
+    root_is_own: Flag = Field(default_factory=bool)
     env: Environment = Field(default_factory=dict[str, str])
     lease_s: Seconds = 60.0
     login: Flag = False
     lanes: LaneRules = Field(default_factory=dict[str, JsonValue])
     notebooks: NotebookSettings = Field(default_factory=NotebookSettings)
+    backup: BackupSettings = Field(default_factory=BackupSettings)
 
 
 class HostEntry(Model):
@@ -213,6 +238,11 @@ class ProjectSettings(Model):
     env: Environment = Field(default_factory=dict[str, str])
     lanes: CheckedLaneRules = Field(default_factory=dict[str, JsonValue])
     notebooks: NotebookSettings = Field(default_factory=NotebookSettings)
+    # Backups before runs, for `hemma undo`: `precious` are ignored files that they keep too.
+    snapshot: When | None = None
+    precious: Precious = ()
+    backup_days: Amount | None = None
+    backup_gb: Amount | None = None
     drive: Plain | None = None
     memory: RepoPath | None = None
     # Where the repository keeps the configurations of its runs: `hemma init` asks, `hemma doctor` looks whether it is there.
@@ -240,6 +270,10 @@ EXAMPLES = {
     "metadata": 'metadata = "intended"',
     "outputs": 'outputs = "intended"',
     "widgets": 'widgets = "intended"',
+    "snapshot": 'snapshot = "auto"',
+    "precious": 'precious = [".env", "ckpt/**"]',
+    "backup_days": "backup_days = 14.0",
+    "backup_gb": "backup_gb = 1.0",
     "drive": 'drive = "folder:~/hemma-drive", or a link to a folder of Drive',
     "memory": 'memory = ".claude"',
     "configs": 'configs = "configs"',
@@ -277,5 +311,7 @@ def _refusal(source: str, found: list[tuple[str, str]]) -> UsageError:
     # Lower-cased first letter: the rule continues the sentence "`key` ...".
     rules = "; ".join(f"`{key}` {rule[:1].lower()}{rule[1:]}" if key else rule for key, rule in found)
     keys = [part for key, _ in found for part in reversed(key.split(".")) if part in EXAMPLES]
-    example = f", e.g. {EXAMPLES[keys[0]]}" if keys else ""
-    return UsageError(f"{source}: {rules}", remedy=f"mend `{found[0][0] or 'the table'}` in {source}{example}")
+    example = Command(f", e.g. {EXAMPLES[keys[0]]}" if keys else "")
+    return UsageError(
+        f"{source}: {rules}", remedy=command("mend {} in {}{}", found[0][0] or "the table", source, example)
+    )

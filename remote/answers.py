@@ -1,15 +1,17 @@
 """What each question to a host may bring back, by the name of its verb: the agent's replies as shapes.
 
-A field that is not named here is none: a new one comes with its shape, and tests/remote/test_answers.py asks a real agent
-for every one of them.
+A field that is not named here is none: a new one comes with its shape, and tests/remote/test_fuzzed_hosts.py asks a
+real agent and reads what it says through these.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from remote import undo_answers
 from remote.agent import frames
 from remote.agent.shapes import (
+    CLONE,
     COMMIT,
     DIGEST,
     GUARD,
@@ -144,6 +146,7 @@ _STATE = record(
         "outgoing": listed(PATH),
         "notebooks": mapped(_SIDES),
         "unreadable": LINE,
+        "backups": undo_answers.SUMMARY,
         "tracking": PATH,
         "origin_before": maybe(COMMIT),
         "lost": maybe(_LOST),
@@ -219,6 +222,8 @@ _PROBE = record(
     {},
 )
 
+_TOLD = record({"relation": text(32), "there": CLONE}, {})
+
 # What a reply may be, whatever was asked in particular.
 SHAPES: dict[str, Shape] = {
     "probe": _PROBE,
@@ -228,6 +233,8 @@ SHAPES: dict[str, Shape] = {
     "kill": record({"signalled": flag}, {}),
     "git-state": _or(_STATE, _NO_CLONE, "root"),
     "git-steps": _STEPS,
+    "undo": _or(undo_answers.UNDONE, _NO_CLONE, "root"),
+    "backup": _or(undo_answers.MADE, _NO_CLONE, "ref"),
     "git-follow": _or(_FOLLOWED, _NO_CLONE, "failed"),
     "file-read": _PART,
     "file-write": _WRITTEN,
@@ -239,6 +246,24 @@ SHAPES: dict[str, Shape] = {
 
 def shape_of(request: dict[str, Any]) -> Shape:
     """What the reply to this request is to look like: nothing that was asked for is missing, nothing else is there."""
+    shape = _shape_of(request)
+    return _beside_clone(shape) if request.get("clone") else shape
+
+
+def _beside_clone(shape: Shape) -> Shape:
+    """A reply of this shape, and beside it how the clone there is related, where that is not simply the same."""
+
+    def check(value: object) -> None:
+        if isinstance(value, dict) and "relation" in value:
+            told = {str(name): each for name, each in value.items()}
+            _TOLD({"relation": told.pop("relation"), "there": told.pop("there", None)})
+            value = told
+        shape(value)
+
+    return check
+
+
+def _shape_of(request: dict[str, Any]) -> Shape:
     verb = str(request.get("verb"))
     if verb == "file-read" and request.get("facts_only"):
         return _LOOK
@@ -250,6 +275,8 @@ def shape_of(request: dict[str, Any]) -> Shape:
     if verb == "values-missing":
         asked = {"exist": record(dict.fromkeys(request["paths"], flag), {})} if "paths" in request else {}
         return record({"missing": listed(either(*request["names"])), "folder": PATH, **asked}, {})
+    if verb == "undo" and request.get("action") == "list":
+        return _or(undo_answers.LISTED, _NO_CLONE, "root")
     if verb == "git-state":
         return _or(both(_STATE, _state_asked(request)), _NO_CLONE, "root")
     return SHAPES.get(verb, OTHER)
@@ -259,6 +286,8 @@ def _state_asked(request: dict[str, Any]) -> Shape:
     needed: dict[str, Shape] = {"counts": record(dict.fromkeys(request.get("know") or (), maybe(pair(whole()))), {})}
     if request.get("notebooks"):
         needed["notebooks"] = mapped(_SIDES)
+    if request.get("backups"):
+        needed["backups"] = undo_answers.SUMMARY
     if request.get("fetch"):
         needed["fetch"] = _fetched
     return record(needed, {}, is_open=True)

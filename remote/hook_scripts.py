@@ -8,6 +8,8 @@ share) nothing is changed: git is pointed to a folder of ours, whose hooks call 
 
 from __future__ import annotations
 
+from lanes import git_harms as harms
+
 # What a hook refuses and what it says. `former` is the hook that was there before; it is called when nothing is refused.
 _REFUSE = r"""refuse() {
     printf 'refused  %s\nrule     %s\ndo       %s\n' "$1" "$2" "$3" >&2
@@ -16,7 +18,7 @@ _REFUSE = r"""refuse() {
 """
 _PRE_REBASE = (
     _REFUSE
-    + r"""refuse 'rebase rewrites commits that others may have' 'merge-only: history only grows' \
+    + r"""refuse 'rebase REWRITES' 'MERGE_ONLY: history only grows' \
     'git merge BRANCH   or   git pull --no-rebase   or   hemma sync'
 """
 )
@@ -26,18 +28,18 @@ _PRE_PUSH = (
     + r"""is_zero() { case $1 in *[!0]*) return 1 ;; esac; }
 judge() {
     if is_zero "$2"; then
-        refuse "push would delete $3 there" 'keep-refs: origin only grows' 'leave it, or ask whoever owns the repository'
+        refuse "push would delete $3 there" 'KEEP_REFS: origin only grows' 'leave it, or ask whoever owns the repository'
     elif is_zero "$4" || [ "$2" = "$4" ]; then
         return 0
     fi
     case $3 in refs/tags/*)
-        refuse "push would move $3, which is there already" 'keep-refs: a tag stays where it is' 'git tag NEW-NAME' ;;
+        refuse "push would move $3, which is there already" 'KEEP_REFS: a tag stays where it is' 'git tag NEW-NAME' ;;
     esac
     if ! git cat-file -e "$4^{commit}" 2>/dev/null; then
-        refuse "$3 has commits there that are not here" 'merge-only: origin only moves forward' \
+        refuse "$3 has commits there that are not here" 'MERGE_ONLY: origin only moves forward' \
             'git pull --no-rebase   or   hemma sync'
     elif ! git merge-base --is-ancestor "$4" "$2"; then
-        refuse "push would take commits away from $3" 'merge-only: origin only moves forward' \
+        refuse "push would take commits away from $3" 'MERGE_ONLY: origin only moves forward' \
             'git pull --no-rebase   or   hemma sync'
     fi
 }
@@ -81,7 +83,19 @@ _RARE_HOOKS = (
 )
 
 
+def _in_the_judges_words(text: str) -> str:
+    """The rules, and what breaks them, as the judge of git calls names them: a hook is that judge where git asks it."""
+    for word, said in (
+        ("REWRITES", harms.REWRITES.does),
+        ("MERGE_ONLY", harms.MERGE_ONLY),
+        ("KEEP_REFS", harms.KEEP_REFS),
+    ):
+        text = text.replace(word, said)
+    return text
+
+
 def _function(name: str, text: str) -> str:
+    text = _in_the_judges_words(text)
     return f"{name}() {{ cat <<'END_OF_HOOK'\n{text}END_OF_HOOK\n}}\n"
 
 
@@ -194,7 +208,7 @@ refuse_two() { # two hooks that would both be the one before
     for name in $ours; do
         file=$common/hooks/$name
         if is_there "$file" && ! is_ours "$file" && is_there "$file.before-hemma" && ! are_same "$file" "$file.before-hemma"
-        then fail "two hooks are to be kept: $name and $name.before-hemma" "make one of them in $common/hooks, then again"; fi
+        then fail "two hooks are to be kept: $name and $name.before-hemma" "make one of them in $(quoted "$common/hooks"), then again"; fi
     done
 }
 

@@ -54,6 +54,13 @@ def note(host: HostRepository, ref: str, commit: str) -> None:
     checked(host.steps([{"argv": ["update-ref", ref, commit, was]}]), "host: note what origin has")
 
 
+def keep(host: HostRepository, ref: str, commit: str) -> None:
+    """Let the host's `ref` keep this commit, unless it keeps one that is not part of it. Raises RepositoryError."""
+    asked = {"argv": ["merge-base", "--is-ancestor", ref, commit], "may_fail": True}
+    if host.steps([asked])[-1]["code"] != 1:
+        checked(host.steps([{"argv": ["update-ref", ref, commit]}]), "host: note what origin had")
+
+
 def _whole(local: LocalRepository, commit: str, base: str | None) -> None:
     """Raise RepositoryError when the way from `base` to `commit` runs over a cut in our history (a shallow clone)."""
     asked = {"argv": ["rev-parse", "--path-format=absolute", "--git-path", "shallow"]}

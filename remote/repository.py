@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from lanes import git_failures, git_safety, guards
-from manifests.commands import command
+from manifests.commands import command, joined
 from manifests.errors import NeedsPerson, RepositoryError, no_answer
 from remote.agent import follow, gitnet, gitwork
 from remote.host import Host
+from remote.refusals import HostRefused
 
 STEPS_TIMEOUT_S = 900.0
 STATE_TIMEOUT_S = 180.0
@@ -38,7 +39,9 @@ class Repository(Protocol):
 
     place: str
 
-    def state(self, *, fetch: bool = False, know: Sequence[str] = (), notebooks: bool = False) -> Facts:
+    def state(
+        self, *, fetch: bool = False, know: Sequence[str] = (), notebooks: bool = False, backups: bool = False
+    ) -> Facts:
         """What `gitwork.state` tells of the clone."""
         ...
 
@@ -48,6 +51,14 @@ class Repository(Protocol):
 
     def follow(self, **fields: Any) -> Facts:
         """Move the branch to what origin has (`remote.agent.follow`)."""
+        ...
+
+    def backup(self, reason: str) -> Facts:
+        """Keep the clone's state now: `ref` names it. Raises HemmaError."""
+        ...
+
+    def undo(self, **fields: Any) -> Facts:
+        """List backups or go back to one, see `remote.agent.undo.answer`. Raises HemmaError."""
         ...
 
 
@@ -60,9 +71,12 @@ class HostRepository:
         self.host = Host(spec)
         self.hear = hear
 
-    def state(self, *, fetch: bool = False, know: Sequence[str] = (), notebooks: bool = False) -> Facts:
+    def state(
+        self, *, fetch: bool = False, know: Sequence[str] = (), notebooks: bool = False, backups: bool = False
+    ) -> Facts:
         """The facts of the clone. Raises RootMissing, NotARepository, WrongDirectory, RepositoryError, Unreachable."""
-        fields: Facts = {"fetch": fetch, "know": list(know), "notebooks": notebooks, "silence_s": silence_s()}
+        fields: Facts = {"fetch": fetch, "know": list(know), "notebooks": notebooks, "backups": backups}
+        fields["silence_s"] = silence_s()
         return _readable(self.place, _guarded(self._asked("git-state", STATE_TIMEOUT_S, **fields)))
 
     def steps(self, steps: Sequence[Facts]) -> list[Facts]:
@@ -78,6 +92,14 @@ class HostRepository:
     def _asked(self, verb: str, timeout_s: float, **fields: Any) -> Facts:
         return self.host.request(verb, timeout_s=max(timeout_s, silence_s() + 60.0), hear=self.hear, **fields)
 
+    def backup(self, reason: str) -> Facts:
+        """Keep the clone's state now, on the host. Raises HemmaError."""
+        return _guarded(self.host.request("backup", timeout_s=STEPS_TIMEOUT_S, reason=reason))
+
+    def undo(self, **fields: Any) -> Facts:
+        """List backups or go back to one, on the host. Raises HemmaError."""
+        return _guarded(self.host.request("undo", timeout_s=STEPS_TIMEOUT_S, **fields))
+
 
 class LocalRepository:
     """The controller's own clone."""
@@ -88,9 +110,12 @@ class LocalRepository:
         self.root = root
         self.hear = hear
 
-    def state(self, *, fetch: bool = False, know: Sequence[str] = (), notebooks: bool = False) -> Facts:
+    def state(
+        self, *, fetch: bool = False, know: Sequence[str] = (), notebooks: bool = False, backups: bool = False
+    ) -> Facts:
         """The facts of the clone. Raises RootMissing, NotARepository, WrongDirectory."""
-        request: Facts = {"fetch": fetch, "know": list(know), "notebooks": notebooks, "silence_s": silence_s()}
+        request: Facts = {"fetch": fetch, "know": list(know), "notebooks": notebooks, "backups": backups}
+        request["silence_s"] = silence_s()
         self._listen()
         return _readable(self.place, _guarded(gitwork.state({"root": self.root, **request})))
 
@@ -114,6 +139,22 @@ class LocalRepository:
         if text and self.hear is not None:
             self.hear(text)
         return True
+
+    def backup(self, reason: str) -> Facts:
+        """Keep the clone's state now, here. Raises HemmaError."""
+        return self._answer("backup", {"reason": reason})
+
+    def undo(self, **fields: Any) -> Facts:
+        """List backups or go back to one, here. Raises HemmaError."""
+        return self._answer("undo", fields)
+
+    def _answer(self, verb: str, fields: Facts) -> Facts:
+        from remote.agent import verbs
+
+        reply = verbs.answer({"root": self.root, **fields, "verb": verb})
+        if "error" in reply:
+            raise HostRefused(reply)
+        return _guarded(reply)
 
 
 def _guarded(reply: Facts) -> Facts:
@@ -157,7 +198,7 @@ def _vetted(steps: Sequence[Facts]) -> list[Facts]:
         if not verdict.allowed:
             reason = verdict.reasons[0]
             raise NeedsPerson(
-                f"git {' '.join(step['argv'])}: {reason.fact} ({reason.rule})", remedy="; ".join(verdict.next_steps)
+                f"git {' '.join(step['argv'])}: {reason.fact} ({reason.rule})", remedy=joined(verdict.next_steps, "; ")
             )
     return list(steps)
 

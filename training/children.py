@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from lanes.redaction import redact, secret_values
+from lanes.redaction import secret_values
+from lanes.redaction_stream import MaskedStream
 
 GRACE_S = 60.0
 # Files that every child keeps open, see hand_down.
@@ -170,26 +171,18 @@ class _Tail:
 
     def __init__(self, source: IO[bytes] | None, log: Path, known: Sequence[str]) -> None:
         assert source is not None
-        self._source, self._log, self._kept, self._known = source, log, bytearray(), known
+        self._source, self._log, self._kept = source, log, bytearray()
+        self._masked = MaskedStream(known, LONGEST_LINE)
         self._thread = threading.Thread(target=self._copy, daemon=True)
         self._thread.start()
 
     def _copy(self) -> None:
-        rest = b""
         with self._source, self._log.open("ab") as file:
             while piece := os.read(self._source.fileno(), 1 << 16):
-                # Whole lines (a bar ends in a return): a secret that is cut in two would pass for two harmless words.
-                end = max(piece.rfind(b"\n"), piece.rfind(b"\r")) + 1
-                if not end and len(rest) < LONGEST_LINE:
-                    rest += piece
-                    continue
-                self._say(file, rest + piece[:end])
-                rest = piece[end:]
-            self._say(file, rest)
+                self._say(file, self._masked.feed(piece))
+            self._say(file, self._masked.end())
 
-    def _say(self, file: IO[bytes], piece: bytes) -> None:
-        text = redact(piece.decode("utf-8", "surrogateescape"), self._known).text
-        clean = text.encode("utf-8", "surrogateescape")
+    def _say(self, file: IO[bytes], clean: bytes) -> None:
         self._kept += clean
         del self._kept[: -2 * TAIL_BYTES]
         for out in (file, sys.stderr.buffer):

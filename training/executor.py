@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lanes.gates import STAGES, evaluate
+from lanes.redaction import redact, secret_values
 from manifests.errors import HemmaError
 from manifests.evidence import Stage
 from training import resumption
@@ -87,7 +88,9 @@ def _to_its_end(course: Course) -> int:
 
 
 def _tell(course: Course, stop: Stop) -> None:
-    said = {"reason": stop.reason, "message": stop.message, "remedy": stop.remedy}
+    secrets = secret_values(os.environ)
+    message, remedy = (redact(text, secrets).text for text in (stop.message, stop.remedy))
+    said = {"reason": stop.reason, "message": message, "remedy": remedy}
     course.event("stopped", **said)
     course.write_index(stopped=said)
 

@@ -27,6 +27,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "run_help": ("run",),
     "runs": ("ps", "logs", "attach", "wait", "stop", "prune"),
     "sync": ("status", "sync"),
+    "undo": ("undo",),
     "lane": ("lane",),
     "where": ("where",),
     "files": ("edit", "put", "get", "apply"),
@@ -47,6 +48,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "gotcha": ("gotcha",),
     "init": ("init",),
     "config": ("config",),
+    "trust": ("trust",),
     "host": ("host",),
     "doctor": ("doctor",),
 }
@@ -54,7 +56,21 @@ MODULES: dict[str, tuple[str, ...]] = {
 
 # Verbs that change something. `run` is the user's own command, of which the host keeps a record.
 CHANGING = frozenset(
-    {"train", "sync", "commit", "push", "put", "edit", "apply", "integrate", "tokenizer", "export", "init", "prune"}
+    {
+        "train",
+        "sync",
+        "commit",
+        "push",
+        "put",
+        "edit",
+        "apply",
+        "integrate",
+        "tokenizer",
+        "export",
+        "init",
+        "prune",
+        "undo",
+    }
 )
 # Of verbs with several sub-commands, those that do.
 CHANGING_WITHIN = frozenset(
@@ -65,7 +81,7 @@ CHANGING_WITHIN = frozenset(
     }
 )  # fmt: skip
 # What asks only, said with a verb that changes.
-ASKING = frozenset({"--help", "--show", "--dry-run"})
+ASKING = frozenset({"--help", "--show", "--dry-run", "--list"})
 
 
 def application(words: list[str] | None = None) -> typer.Typer:

@@ -8,8 +8,12 @@ import typer
 
 from controller.cli.run import settings_for
 from controller.flows import commit as flow
+from controller.flows import push as push_flow
+from controller.flows.git_on_host import GitFailed
 from controller.reports import console
+from controller.reports.progress import Progress
 from lanes.merging import LOGIC_IN_CELLS
+from manifests.commands import command
 from manifests.errors import UsageError
 
 OnHost = Annotated[str | None, typer.Option("--host", "-H", help="Another host than the repository's own.")]
@@ -48,7 +52,9 @@ def commit(
     """
     unknown = [rule for rule in accept or [] if rule != LOGIC_IN_CELLS]
     if unknown:
-        raise UsageError(f"--accept {unknown[0]!r} is no rule that can be accepted", remedy=f"only: {LOGIC_IN_CELLS}")
+        raise UsageError(
+            f"--accept {unknown[0]!r} is no rule that can be accepted", remedy=command("only: {}", LOGIC_IN_CELLS)
+        )
     if not message:
         raise UsageError("a commit needs a message", remedy='hemma commit -m "What changed, and why"')
     done = _shown_failing(
@@ -71,24 +77,34 @@ def commit(
 def push(*, host: OnHost = None, as_json: AsJson = False) -> None:
     """Push the host's branch to origin; never forced, so origin only moves forward.
 
+    Where the clone's settings push elsewhere (remote.pushDefault, branch.NAME.pushRemote) it goes there, and says so.
     Example: hemma commit -am "Fix the loader" && hemma push
 
     Exit codes: 0 pushed or nothing to push, 1 refused (origin has more: hemma sync) or a hook failed.
     """
-    done = _shown_failing(lambda: flow.push(settings_for(host)), as_json=as_json)
+    progress = Progress(is_quiet=as_json)
+
+    def act() -> push_flow.Pushed:
+        try:
+            return push_flow.push(settings_for(host), lambda text: progress.show(f"  host: {text}"))
+        finally:
+            progress.clear()
+
+    done = _shown_failing(act, as_json=as_json)
     if as_json:
         console.show_json(done.as_dict())
         return
     _say(done.said)
     what = done.summary if done.is_changed else "nothing to push, it has everything"
-    console.line(console.out(), "ok", f"{done.remote}/{done.branch}: {what}")
+    where = f" ({done.url})" if done.url else ""
+    console.line(console.out(), "ok", f"{done.remote}/{done.branch}{where}: {what}")
 
 
 def _shown_failing(act: Any, *, as_json: bool) -> Any:
     """What `act` returns; when git or a hook refuses, its words are shown before the refusal."""
     try:
         return act()
-    except flow.GitFailed as failed:
+    except GitFailed as failed:
         if not as_json:
             _say(failed.said)
         raise

@@ -17,9 +17,11 @@ from controller.cli.run import settings_for
 from controller.flows import status
 from controller.reports import console
 from controller.reports.console import Table
+from controller.reports.progress import Progress
 from controller.snapshot import find_project
 from lanes.merging import ACCEPTABLE, Escalation, Step, SyncPlan
 from lanes.origin_moves import GONE, REWRITTEN
+from manifests.commands import Command, command, listed
 from manifests.errors import UsageError
 from remote.agent import gitfacts, gitnet
 from remote.repository import HostRepository, LocalRepository
@@ -42,32 +44,15 @@ def register(app: typer.Typer) -> None:
     app.command("sync")(sync)
 
 
-class _Progress:
-    """What git tells of its way with origin, on one line of a terminal; nowhere when `is_quiet`."""
-
-    def __init__(self, *, is_quiet: bool) -> None:
-        self._is_quiet = is_quiet
-        self._is_open = False
-
-    def show(self, text: str) -> None:
-        """Show this in place of what was shown before."""
-        if not self._is_quiet:
-            self._is_open = True
-            console.show_progress(text)
-
-    def clear(self) -> None:
-        """Take the line away, before anything else is printed."""
-        if self._is_open:
-            self._is_open = False
-            console.show_progress("")
-
-
-def _clones(host: str | None, progress: _Progress) -> tuple[LocalRepository, HostRepository, dict[str, Any]]:
+def _clones(host: str | None, progress: Progress) -> tuple[LocalRepository, HostRepository, dict[str, Any]]:
     """Both clones, and what the repository says of notebooks' metadata. Raises NotARepository.
 
     What git tells of its way with origin goes to `progress`.
     """
-    signal.signal(signal.SIGTERM, _terminated)
+    for name in ("SIGTERM", "SIGHUP"):  # the terminal was closed: git's own session would outlive it
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _terminated)
     settings = settings_for(host)
     top = gitfacts.toplevel(os.getcwd())
     if top is None:
@@ -79,10 +64,10 @@ def _clones(host: str | None, progress: _Progress) -> tuple[LocalRepository, Hos
     return local, remote, settings["notebooks"]
 
 
-def _terminated(*_: object) -> NoReturn:
+def _terminated(number: int, _: object) -> NoReturn:
     """Leave as one who was told to go does, and let nothing go on that talks to origin for us."""
     gitnet.end_all()
-    raise SystemExit(128 + signal.SIGTERM)
+    raise SystemExit(128 + number)
 
 
 def show_status(
@@ -95,12 +80,13 @@ def show_status(
 
     Read in one round trip to the host. Example: hemma status --fetch
     """
-    progress = _Progress(is_quiet=as_json)
+    progress = Progress(is_quiet=as_json)
     local, remote, meant = _clones(host, progress)
     try:
         picture = status.read(local, remote, fetch=fetch, meant=meant)
     finally:
         progress.clear()
+    picture["backups_kept"] = {name: settings_for(host)["backup"][name] for name in ("keep_days", "keep_gb")}
     has_drive = _names_drive()
     if as_json:
         console.show_json({**picture, "drive": _drive()} if has_drive else picture)
@@ -139,7 +125,7 @@ def _show(picture: dict[str, Any]) -> None:
     console.show_table(table)
     if picture["problem"]:
         console.line(console.err(), "failed", f"host: {picture['problem']['message']}")
-        console.line(console.err(), "do", str(picture["problem"]["remedy"]))
+        console.do(console.err(), Command(picture["problem"]["remedy"]))
         return
     _show_details(picture)
 
@@ -179,6 +165,12 @@ def _show_details(picture: dict[str, Any]) -> None:
             out.print(console.plain(f"  {place}  {entry['kind']}  {entry['path']}{drift}"))
     for run in picture["host"]["holding"]:
         out.print(console.plain(f"  live  {run['run_id']}  {run['command']}"))
+    kept = picture["backups_kept"]
+    for place in ("local", "host"):
+        if (known := picture[place]["backups"]) and known["count"]:
+            size = f"{known['copied_bytes'] / 1e6:.1f} MB"
+            bounds = f"kept {kept['keep_days']:g} days or {kept['keep_gb']:g} GB"
+            out.print(console.plain(f"  {place}  {known['count']} backups, {size} copied; {bounds}"), style="dim")
 
 
 def sync(
@@ -207,13 +199,13 @@ def sync(
     unknown = [rule for rule in accept or [] if rule not in ACCEPTABLE]
     if unknown:
         raise UsageError(
-            f"--accept {unknown[0]!r} is no rule that can be accepted", remedy="one of: " + ", ".join(ACCEPTABLE)
+            f"--accept {unknown[0]!r} is no rule that can be accepted", remedy=command("one of: {}", listed(ACCEPTABLE))
         )
     from controller.flows import lane
     from controller.flows import sync as flow
 
     where = lane.ground(os.getcwd(), os.environ)
-    progress = _Progress(is_quiet=as_json)
+    progress = Progress(is_quiet=as_json)
     local, remote, meant = _clones(host, progress)
     choice, steps, backups = Choice(tuple(accept or ()), restores=restore), list[Step](), list[str]()
 
@@ -327,4 +319,4 @@ def _report(plan: SyncPlan, backups: list[str], *, as_json: bool) -> None:
         out, "ok", "local, host and origin agree" if not plan.steps else f"in step after {len(plan.steps)} steps"
     )
     if backups:
-        out.print(console.plain(f"backup: {backups[0].rsplit('/', 1)[0]}"), style="dim")
+        out.print(console.plain(f"backup: {backups[0]}"), style="dim")

@@ -65,7 +65,7 @@ class Failed:
         analysis = self.training.analysis if self.training else None
         if analysis is not None:
             keys = ("category", "code", "attempt", "change")
-            lines = [{"line": redact(str(analysis.get("evidence") or "")[:500]).text, "number": 0}]
+            lines = [{"line": redact(str(analysis.get("evidence") or "")).text[:500], "number": 0}]
             return {**{key: analysis.get(key) for key in keys}, "evidence": lines, **_mend(analysis)}
         return _plain(classify(self.text, self.facts))
 
@@ -79,7 +79,7 @@ def _mend(analysis: Mapping[str, Any]) -> Facts:
 
 def _plain(found: Diagnosis) -> Facts:
     """A diagnosis as data, secrets in its evidence masked."""
-    lines = [{**asdict(each), "line": redact(each.line[:500]).text} for each in found.evidence]
+    lines = [{**asdict(each), "line": redact(each.line).text[:500]} for each in found.evidence]
     kept = {key: getattr(found, key) for key in ("category", "code", "smallest_mend", "routes_to")}
     return {**kept, "evidence": lines}
 

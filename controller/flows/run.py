@@ -9,11 +9,13 @@ import os
 import signal
 
 from lanes import guards
+from manifests.commands import command
 from manifests.errors import HemmaError, Unreachable
+from remote import clone_witness
 from remote.agent.frames import text_of
 from remote.host import target_of
 from remote.run_ids import new_run_id
-from remote.session import HostRefused, Session
+from remote.session import LEAVE_S, HostRefused, Session
 from remote.stdio import say
 
 TYPE_CHECKING = False
@@ -43,8 +45,13 @@ def _login_name() -> str:
         return "?"
 
 
-def request_of(settings: dict[str, Any], options: dict[str, Any], argv: list[str]) -> dict[str, Any]:
-    """The request that goes to the agent. `options` has cwd, env, shell, timeout_s, lease_s (None = detached), login, pty, stdin, git_guard."""
+def request_of(
+    settings: dict[str, Any], options: dict[str, Any], argv: list[str], *, is_run: bool = False
+) -> dict[str, Any]:
+    """The request to the agent. `options`: cwd, env, shell, timeout_s, lease_s (None = detached), login, pty, stdin, git_guard.
+
+    `is_run`: a person's own command, which -H may send into another repository. Raises AnotherRepository.
+    """
     host = settings["host"]
     env = {**settings["env"], **options.get("env", {})}
     return {
@@ -53,6 +60,7 @@ def request_of(settings: dict[str, Any], options: dict[str, Any], argv: list[str
         "state_dir": host["state_dir"],
         "root": host["root"],
         "require": guards.REQUIREMENTS,
+        "clone": clone_witness.of(host, is_run=is_run),
         "argv": [text_of(os.fsencode(word)) for word in argv] if options.get("shell") is None else None,
         "shell": text_of(os.fsencode(options["shell"])) if options.get("shell") is not None else None,
         "cwd": options.get("cwd"),
@@ -66,6 +74,7 @@ def request_of(settings: dict[str, Any], options: dict[str, Any], argv: list[str
         "lane": "hemma",
         "who": who(),
         "host_name": host.get("name"),
+        "backup": settings.get("backup"),
     }
 
 
@@ -86,9 +95,8 @@ def follow(session: Session) -> dict[str, Any]:
 
 
 def judged(refused: HostRefused) -> HemmaError:
-    """The guard's own error for a refusal that carries guard facts; else the refusal itself."""
-    facts = refused.fields.get("facts")
-    return (guards.judge(facts) if isinstance(facts, dict) else None) or refused
+    """The guard's own error (66 to 69) for a refusal that carries guard facts; else the refusal itself."""
+    return clone_witness.judged(refused)
 
 
 def exit_code_of(end: dict[str, Any], run_id: str) -> int:
@@ -100,8 +108,9 @@ def exit_code_of(end: dict[str, Any], run_id: str) -> int:
     state = run_state.judge(run_state.end_facts(end))
     # Whoever follows a run hears "finished" or has lost it: no other word at its end may pass for success.
     reason = state.reason or "its supervisor ended without a word"
-    mend = f"hemma logs {run_id}" + (f"; end the command: hemma stop {run_id}" if state.command_alive else "")
-    raise Unreachable(f"run {run_id} was lost: {reason}", remedy=f"what it wrote until then: {mend}", code="run-lost")
+    logs = command("what it wrote until then: hemma logs {}", run_id)
+    mend = command("{}; end the command: hemma stop {}", logs, run_id) if state.command_alive else logs
+    raise Unreachable(f"run {run_id} was lost: {reason}", remedy=mend, code="run-lost")
 
 
 class SignalsPassedOn:
@@ -111,15 +120,16 @@ class SignalsPassedOn:
     """
 
     def __init__(self, session: Session) -> None:
+        self._session = session
         self._renew_s = min(10.0, (session.request.get("lease_s") or 40.0) / 4)
         self._before: dict[int, Any] = {}
         self._handlers = {
-            signal.SIGINT: _calling(session.interrupt),
-            signal.SIGTERM: _calling(session.send_signal, signal.SIGTERM),
+            signal.SIGINT: _calling(session.interrupt, self._hurry),
+            signal.SIGTERM: _calling(session.terminate, self._hurry),
         }
         if hasattr(signal, "SIGALRM"):
-            self._handlers[signal.SIGALRM] = _calling(session.renew)
-            self._handlers[signal.SIGQUIT] = _calling(session.send_signal, signal.SIGQUIT)
+            self._handlers[signal.SIGALRM] = _calling(session.renew, session.leave_if_due)
+            self._handlers[signal.SIGQUIT] = _calling(lambda: session.send_signal(signal.SIGQUIT))
 
     def __enter__(self) -> None:
         self._before = {number: signal.signal(number, handler) for number, handler in self._handlers.items()}
@@ -132,10 +142,16 @@ class SignalsPassedOn:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def _hurry(self) -> None:
+        """Somebody wants to leave: look soon, and out of whatever we may be blocked in, whether that is due."""
+        if self._session.is_leaving() and hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, LEAVE_S / 4, LEAVE_S / 4)
 
-def _calling(action: Callable[..., None], *arguments: int) -> Callable[[int, object], None]:
+
+def _calling(*actions: Callable[[], None]) -> Callable[[int, object], None]:
     def handler(_number: int, _frame: object) -> None:
-        action(*arguments)
+        for action in actions:
+            action()
 
     return handler
 
@@ -173,3 +189,5 @@ def show_error(error: HemmaError) -> None:
     say(word, error.message)
     if error.remedy:
         say("do", error.remedy)
+    if error.advice:
+        say("advice", f"the host says: {error.advice}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +22,9 @@ _NO_OUTPUT = 1 << 62
 
 
 def view(facts: dict[str, Any], now_s: float | None = None) -> dict[str, Any]:
-    """One run as `hemma ps` shows it: its facts and the verdict on its state in one flat object."""
+    """One run as `hemma ps` shows it: its facts and the verdict on its state in one flat object; secrets in its command are masked."""
+    from lanes.redaction import redact_command
+
     record, status = facts.get("record") or {}, facts.get("status") or {}
     state = run_state.judge(facts, now_s)
     return {
@@ -31,7 +32,7 @@ def view(facts: dict[str, Any], now_s: float | None = None) -> dict[str, Any]:
         "state": state.state,
         "exit_code": state.exit_code,
         "reason": facts.get("damaged") or state.reason,
-        "command": record.get("shell") or shlex.join(record.get("argv") or []),
+        "command": redact_command(record.get("argv") or [], record.get("shell")),
         **{name: record.get(name) for name in ("cwd", "commit", "branch", "who", "created_at", "detached")},
         **{name: status.get(name) for name in ("pid", "started_at", "heartbeat_at", "ended_at")},
         "bytes": sum(facts["sizes"].values()),
@@ -146,7 +147,8 @@ def _stop_orphan(host: dict[str, Any], run_id: str, grace_s: float) -> None:
 
 def prune(host: dict[str, Any], *, max_age_s: float, max_bytes: int, is_dry: bool) -> dict[str, Any]:
     """Remove old runs by age and size, never a live one; returns {"removed": ids, "kept": ids that turned out to live}."""
-    said = Host(host).request("list", **retention.ASKED)
+    asked: dict[str, Any] = {**retention.ASKED}
+    said = Host(host).request("list", **asked)
     chosen = retention.expired(
         said["runs"], time.time(), max_age_s=max_age_s, max_bytes=max_bytes, total_bytes=said.get("total_bytes")
     )

@@ -21,7 +21,7 @@ def read(
     other's commits and so cannot count them. `meant`: what the repository says of notebooks' metadata.
     """
     local_facts, (host_facts, problem) = both_sides.ask(
-        lambda: local.state(fetch=fetch), lambda: _asked(host, fetch=fetch), local.leave
+        lambda: local.state(fetch=fetch, backups=True), lambda: _asked(host, fetch=fetch), local.leave
     )
     picture: Facts = {
         "local": _row("local", local_facts, meant),
@@ -40,7 +40,7 @@ def read(
 
 def _asked(host: HostRepository, *, fetch: bool) -> tuple[Facts | None, HemmaError | None]:
     try:
-        return host.state(fetch=fetch, notebooks=True), None
+        return host.state(fetch=fetch, notebooks=True, backups=True), None
     except HemmaError as error:
         return None, error
 
@@ -62,6 +62,7 @@ def _row(place: Place, facts: Facts, meant: clones.Meant) -> Facts:
             for entry in state.dirty
         ],
         "holding": facts["holding"],
+        "backups": facts.get("backups"),
         "fetch": facts["fetch"],
     }
 

@@ -1,6 +1,6 @@
 """`hemma sync`: ask lanes for a plan, do its steps here and on the host, stop at the first that cannot be done.
 
-Every ref and every uncommitted change that a step could move is first kept under refs/hemma/backup/<time>/. The host's part
+The whole state of a clone that a step could move is first kept under refs/hemma/backup/, for `hemma undo`. The host's part
 of a plan is done in as few round trips as its order allows; a sync with nothing to do takes one.
 """
 
@@ -20,15 +20,15 @@ from lanes.classification import NO_FACTS, Owner, classify_path
 from lanes.classification import Facts as PathFacts
 from lanes.merging import CloneState, Escalation, Lanes, Step, SyncPlan, plan_sync
 from lanes.origin_moves import ELSEWHERE
-from manifests.commands import command
+from manifests.commands import Command, command
 from manifests.errors import MergeConflict, NeedsPerson, RepositoryError
 from remote import relay_objects
 from remote.agent import origin
+from remote.refusals import HostRefused
 from remote.repository import HostRepository, LocalRepository, Repository, checked
 
 Facts = dict[str, Any]
 Say = Callable[[str], None]
-BACKUPS = "refs/hemma/backup"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ def look(
 
 
 def _not_asked(place: str, facts: Facts) -> RepositoryError:
-    fetched, run = facts["fetch"], "hemma run -- " if place == "host" else ""
+    fetched, run = facts["fetch"], Command("hemma run -- " if place == "host" else "")
     lines = [line for line in fetched["error"].splitlines() if line.startswith(("error: ", "fatal: ", " ! ["))]
     said = (lines or fetched["error"].splitlines() or ["?"])[0].strip()
     remedy = command("git fetch {}", facts["remote"])
@@ -86,8 +86,7 @@ def _not_asked(place: str, facts: Facts) -> RepositoryError:
     elif fetched["kind"] == "rejected" and facts["branch"]:
         refspec = f"+refs/heads/{facts['branch']}:{facts['tracking']}"
         remedy = command("git fetch {} {}   (its refspec lacks the +), then hemma sync", facts["remote"], refspec)
-    remedy = f"{run}{remedy}"
-    return RepositoryError(f"{place}: origin cannot be asked: {said}", remedy=remedy)
+    return RepositoryError(f"{place}: origin cannot be asked: {said}", remedy=command("{}{}", run, remedy))
 
 
 def _look_for_host(seen: Clones) -> Clones:
@@ -104,6 +103,10 @@ def _look_for_host(seen: Clones) -> Clones:
 def _relayed(seen: Clones) -> None:
     """Bring what this clone knows of origin's branch to the host, as what the host knows of it."""
     ours, theirs = seen.local_facts, seen.host_facts
+    if theirs["origin_head"] and theirs["branch"]:
+        # The host never asks origin itself, so what origin had is written down before something else is.
+        ref = f"{origin.SEEN}/{theirs['remote']}/{theirs['branch']}"
+        relay_objects.keep(seen.host, ref, theirs["origin_head"])
     relay_objects.to_host(seen.local, seen.host, ours["tracking"], theirs["tracking"], theirs["origin_head"])
 
 
@@ -185,26 +188,19 @@ def carry_out(seen: Clones, steps: SyncPlan, say: Say) -> list[str]:
 
 
 def _keep(course: _Course, place: str) -> list[str]:
-    """Keep HEAD and all uncommitted changes of tracked files under the backup refs; returns the refs made."""
+    """Keep the clone's whole state for `hemma undo`; returns the backup's name. Raises RepositoryError, NeedsPerson."""
     repository, facts = course.at(place), course.facts(place)
-    looks = [
-        {"argv": ["rev-parse", "--verify", "HEAD"]},
-        {"argv": ["symbolic-ref", "--quiet", "HEAD"]},
-        {"argv": ["stash", "create", "hemma backup"], "may_fail": True},
-    ]
-    made = repository.steps(looks)
-    # 1 and nothing to say only means that files were touched and not changed: there is nothing to keep.
-    is_told = any(not line.startswith("warning: ") for line in made[-1]["stderr"].splitlines())
-    if len(made) < len(looks) or made[-1]["code"] not in {0, 1} or is_told:
-        checked(made, f"{place}: keep a backup")
-    head, branch, worktree = (result["stdout"].strip() for result in made)
+    try:
+        kept = repository.backup("before sync")
+    except HostRefused as refused:
+        raise RepositoryError(
+            f"{place}: keep a backup: {refused}", remedy=refused.remedy or "hemma status"
+        ) from refused
+    looks = [{"argv": ["rev-parse", "--verify", "HEAD"]}, {"argv": ["symbolic-ref", "--quiet", "HEAD"]}]
+    head, branch = (result["stdout"].strip() for result in checked(repository.steps(looks), f"{place}: look again"))
     if (head, branch) != (facts["head"], f"refs/heads/{course.branch}"):
         raise NeedsPerson(f"{place}: somebody commits or switches branches there right now", remedy="hemma sync")
-    commits = {"HEAD": head, "worktree": worktree}
-    refs = {f"{BACKUPS}/{course.stamp}/{name}": commit for name, commit in commits.items() if commit}
-    steps = [{"argv": ["update-ref", ref, commit, "0" * len(commit)]} for ref, commit in refs.items()]
-    checked(repository.steps(steps), f"{place}: keep a backup")
-    return list(refs)
+    return [str(kept["ref"])]
 
 
 def _fetch(course: _Course, step: Step) -> None:
@@ -247,31 +243,32 @@ def _merge(course: _Course, step: Step) -> None:
 
 def _in_the_way(place: str, paths: list[str], count: int) -> NeedsPerson:
     names = ", ".join(paths[:8]) + (f" and {count - 8} more" if count > 8 else "")
-    run = "hemma run -- " if place == "host" else ""
+    move = "hemma run -- mv" if place == "host" else "mv"
     return NeedsPerson(
         f"{place}: files that git does not track there would be overwritten: {names}; nothing was merged",
-        remedy=f"{run}mv FILE ELSEWHERE, then hemma sync",
+        remedy=command("{} FILE ELSEWHERE, then hemma sync", Command(move)),
         code="untracked-in-the-way",
     )
 
 
 def _conflict(place: str, paths: list[str], result: Facts) -> MergeConflict:
     """The merge waits for a person: files in conflict, or a hook that did not let it be committed."""
-    run = "hemma run -- git" if place == "host" else "git"
-    ways = f"{run} commit --no-edit, then hemma sync; or give it up: {run} merge --abort"
+    run = Command("hemma run -- git" if place == "host" else "git")
+    ways = command("{} commit --no-edit, then hemma sync; or give it up: {} merge --abort", run, run)
     if not paths:
         said = (result["stderr"].strip() or result["stdout"].strip()).splitlines()
         fact = f"{place}: the merge was made but not committed, a hook refused it: {said[0] if said else 'it said nothing'}"
-        return MergeConflict(fact, remedy=f"mend what the hook names, {ways}", code="merge-not-committed")
+        return MergeConflict(fact, remedy=command("mend what the hook names, {}", ways), code="merge-not-committed")
     names = ", ".join(paths[:8]) + (f" and {len(paths) - 8} more" if len(paths) > 8 else "")
-    edit = "hemma edit FILE" if place == "host" else "your editor"
+    edit = Command("hemma edit FILE" if place == "host" else "your editor")
     fact = f"{place}: both sides changed {names}; both are intact, the merge waits there"
-    return MergeConflict(fact, remedy=f"resolve them ({edit}), {run} add FILE, {ways}")
+    return MergeConflict(fact, remedy=command("resolve them ({}), {} add FILE, {}", edit, run, ways))
 
 
 def _follow(course: _Course, step: Step) -> None:
     """Go along with an origin that was moved back or rewritten; the backup is part of it."""
     repository, facts = course.at(step.place), course.facts(step.place)
+    course.backups += _keep(course, step.place)
     course.backups += sync_follow.follow(repository, step.place, facts, course.stamp)
 
 

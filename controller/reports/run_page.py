@@ -14,6 +14,7 @@ from typing import Any, cast
 from controller.reports import plots, run_parts
 from controller.reports.html import Markup, data, document, joined, tag
 from lanes.gates import STAGES
+from lanes.redaction import redact_value
 
 # What of a run's directory a report is made of; all that there is, is used.
 FILES = (
@@ -33,7 +34,7 @@ Facts = dict[str, Any]
 def facts_from(run_id: str, files: Mapping[str, bytes | None]) -> Facts:
     """What the files of a run directory say, named as in FILES; one that is missing or torn is an empty part, never an error."""
     index = _object(files.get("evidence/index.json"))
-    return {
+    said = {
         "run_id": run_id,
         "job": _object(files.get("job.json")),
         "evidence": run_parts.mappings(index.get("evidence")),
@@ -45,6 +46,7 @@ def facts_from(run_id: str, files: Mapping[str, bytes | None]) -> Facts:
         "metrics": _lines(files.get("metrics.jsonl")),
         "results": _object(files.get(RESULTS)),
     }
+    return cast("Facts", redact_value(said))  # the page is made to be sent to others
 
 
 def page(facts: Facts, made_at: dt.datetime) -> str:

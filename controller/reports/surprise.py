@@ -18,21 +18,14 @@ from remote.stdio import say
 
 EXIT_SURPRISE = 70
 
-_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASS|KEY|CREDENTIAL|AUTH|COOKIE|PRIVATE", re.IGNORECASE)
-_URL_LOGIN = re.compile(r"(?<=://)[^/@\s]+(?=@)")
-_SHORTEST = 6  # shorter values would blot out ordinary words
 LIBRARIES = ("hemma", "typer", "rich", "pydantic", "tomlkit", "fabric", "paramiko")
 
 
 def redacted(text: str, environ: Mapping[str, str]) -> str:
-    """`text` without the values of variables whose names sound secret, without logins in URLs, with `~` for the home.
+    """`text` as the one masker leaves it, the values of secret-sounding variables included, with `~` for the home."""
+    from lanes.redaction import redact, secret_values  # not before there is an error: `hemma run` comes here too
 
-    It cannot know a secret that is in no variable and in no URL.
-    """
-    for name, value in sorted(environ.items(), key=lambda item: -len(item[1])):
-        if _SECRET_NAME.search(name) and len(value) >= _SHORTEST:
-            text = text.replace(value, f"<{name}>")
-    text = _URL_LOGIN.sub("<login>", text)
+    text = redact(text, secret_values(environ)).text
     home = environ.get("HOME", "").rstrip("/")
     return re.sub(rf"{re.escape(home)}(?=/|\b)", "~", text) if home else text
 

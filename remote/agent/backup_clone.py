@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from typing import Iterable, NamedTuple
 
-from . import gitfacts, store
+from . import git_shim, gitfacts, store
 
-# A folder with this file in it holds the stand-in for git that runs get; our own calls go past it.
-SHIM_MARK = ".hemma-git-shim"
 FLAGS = (
     "-c",
     "core.hooksPath=/dev/null",
@@ -115,10 +114,12 @@ class Clone:
         stdin = subprocess.DEVNULL if given is None else subprocess.PIPE
         return finish(self.start(*argv, index=index, stdin=stdin, runs_filters=runs_filters), given)
 
-    def try_run(self, *argv: str | bytes, given: bytes | None = None, index: bytes | None = None) -> bytes | None:
+    def try_run(
+        self, *argv: str | bytes, given: bytes | None = None, index: bytes | None = None, runs_filters: bool = False
+    ) -> bytes | None:
         """What git printed, or None when it failed."""
         try:
-            return self.run(*argv, given=given, index=index)
+            return self.run(*argv, given=given, index=index, runs_filters=runs_filters)
         except store.Refused:
             return None
 
@@ -146,15 +147,12 @@ _program: list[str] = []
 
 
 def program() -> str:
-    """The real git: the first on PATH that is no stand-in of ours."""
+    """The real git: the first on PATH that is no guard of ours."""
     if not _program:
-        for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
-            path = os.path.join(folder, "git")
-            if os.access(path, os.X_OK) and not os.path.exists(os.path.join(folder, SHIM_MARK)):
-                _program.append(path)
-                break
-        else:
+        found = shutil.which("git", path=git_shim.without(os.environ.get("PATH", os.defpath)))
+        if found is None:
             raise store.Refused("no-git", "there is no git on PATH", "install git")
+        _program.append(found)
     return _program[0]
 
 
@@ -172,6 +170,10 @@ def quiet_environment(filters: Iterable[str] = ()) -> dict[bytes, bytes]:
             b"GIT_OPTIONAL_LOCKS": b"0",
             b"GIT_NO_LAZY_FETCH": b"1",
             b"GIT_EDITOR": b"true",
+            b"GIT_AUTHOR_NAME": b"hemma",
+            b"GIT_AUTHOR_EMAIL": b"hemma@localhost",
+            b"GIT_COMMITTER_NAME": b"hemma",
+            b"GIT_COMMITTER_EMAIL": b"hemma@localhost",
             b"LC_ALL": b"C",
             b"GIT_CONFIG_COUNT": b"%d" % len(settings),
         }
@@ -197,11 +199,11 @@ def read_bytes(path: bytes, most: int = 16 << 20) -> bytes:
         return b""
 
 
-def replace_file(path: bytes, content: bytes) -> None:
-    """Put `content` in place by one rename, mode 0600, in a private folder. Raises OSError."""
+def replace_file(path: bytes, content: bytes, mode: int = 0o600) -> None:
+    """Put `content` in place by one rename; a folder that is made for it is private. Raises OSError."""
     store.make_private(os.fsdecode(os.path.dirname(path)))
     staged = b"%s.%d.new" % (path, os.getpid())
-    handle = os.open(staged, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    handle = os.open(staged, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, mode)
     with os.fdopen(handle, "wb") as file:
         file.write(content)
     os.replace(staged, path)

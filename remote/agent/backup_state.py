@@ -37,7 +37,7 @@ _OPERATION_FILES = (
     b"BISECT_ANCESTORS_OK",
     b"BISECT_FIRST_PARENT",
 )
-_OPERATION_FOLDERS = (b"rebase-merge", b"rebase-apply", b"sequencer")
+OPERATION_FOLDERS = (b"rebase-merge", b"rebase-apply", b"sequencer")
 # Settings of the clone itself; an undo brings back only what is missing of them.
 _SETTINGS = (b"config", b"info/exclude", b"info/attributes", b"info/sparse-checkout")
 _OPERATION_BYTES = 4 << 20
@@ -110,8 +110,8 @@ def look(clone: Clone, known: dict[str, object], extra: list[bytes]) -> Look:
     listing = finish(refs_asked)
     told = finish(asked)
     status_ms = (time.monotonic() - started) * 1000
-    flagged = _flagged_in(finish(flags_asked), clone) if flags_asked is not None else _pairs(known.get("flagged"))
-    every = dict(_refs_in(listing))
+    flagged = flagged_in(finish(flags_asked), clone) if flags_asked is not None else _pairs(known.get("flagged"))
+    every = dict(refs_in(listing))
     refs = {name: ref for name, ref in every.items() if not name.startswith(OURS)}
     status = _status_of(told)
     files = _stats(clone, [*status.changed, *(path for _, path in flagged), *extra])
@@ -170,7 +170,8 @@ def _status_of(told: bytes) -> Status:
     return found._replace(is_staged=is_staged)
 
 
-def _refs_in(listing: bytes) -> Iterator[tuple[bytes, Ref]]:
+def refs_in(listing: bytes) -> Iterator[tuple[bytes, Ref]]:
+    """Name and ref of each line `<object> <name> <target>`."""
     for line in listing.split(b"\n"):
         if line:
             oid, name, target = line.split(b" ", 2)
@@ -196,7 +197,7 @@ def _stats(clone: Clone, paths: list[bytes]) -> dict[bytes, Stat]:
     return {path: stat for path, stat in found if stat is not None}
 
 
-def _flagged_in(listing: bytes, clone: Clone) -> list[tuple[bytes, bytes]]:
+def flagged_in(listing: bytes, clone: Clone) -> list[tuple[bytes, bytes]]:
     """Files that git was told not to look at: they may differ, and `status` does not say so."""
     is_sparse = stat_of(os.path.join(clone.git_dir, b"info", b"sparse-checkout")) is not None
     # Where a sparse checkout is used git itself takes the mark from a file that is there.
@@ -205,7 +206,7 @@ def _flagged_in(listing: bytes, clone: Clone) -> list[tuple[bytes, bytes]]:
 
 def _beside(clone: Clone) -> Iterator[tuple[bytes, Stat]]:
     names = [b"state/" + name for name in _OPERATION_FILES]
-    for folder in _OPERATION_FOLDERS:
+    for folder in OPERATION_FOLDERS:
         for above, _, inside in os.walk(os.path.join(clone.git_dir, folder)):
             names += [b"state/" + os.path.relpath(os.path.join(above, name), clone.git_dir) for name in inside]
     names += [b"common/" + name for name in _SETTINGS]

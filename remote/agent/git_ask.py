@@ -7,9 +7,10 @@ refused: a guard that cannot look closes.
 
 from __future__ import annotations
 
+# The bare modules below signal and socket: those two load enum and selectors, which cost more than all the rest of a question.
+import _signal  # pyright: ignore[reportMissingImports]
+import _socket
 import os
-import signal
-import socket
 import sys
 
 NAME = "git.sock"
@@ -29,10 +30,10 @@ class NoAnswer(Exception):
 def main(run_folder: str, real: str, argv: list[str]) -> None:
     """Become `real` with what the judge makes of `argv`, or exit with 75 and the reason on stderr. Never returns."""
     # Python ignores these; git must find them as a shell's child does.
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
+        _signal.signal(number, _signal.SIG_DFL)
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     try:
         word, rest = ask(run_folder, question_of(real, argv))
     except Exception as error:
@@ -63,27 +64,32 @@ def ask(run_folder: str, question: list[str]) -> tuple[str, list[str]]:
         from . import git_judge
 
         return git_judge.answer(question, run_folder)
-    with sock:
-        data = packed(question)
-        sock.settimeout(_HEARD_S)
-        try:
-            sock.sendall(b"%d\0" % len(data) + data)
-            heard = sock.recv(1)
-        except OSError as error:
-            raise NoAnswer("the run's supervisor does not answer (%s)" % error) from None
-        if heard != HEARD:
-            raise NoAnswer("the run's supervisor ended while it was asked")
-        sock.settimeout(_ANSWER_S)
-        told = b""
-        while True:
-            piece = sock.recv(1 << 16)
-            if not piece:
-                break
-            told += piece
+    try:
+        told = _told(sock, packed(question))
+    finally:
+        sock.close()
     words = unpacked(told)
     if words[:1] not in (["exec"], ["refuse"]) or len(words) < 2 or words.pop() != "end":
         raise NoAnswer("the judge ended before it had decided")
     return words[0], words[1:]
+
+
+def _told(sock: _socket.socket, question: bytes) -> bytes:
+    sock.settimeout(_HEARD_S)
+    try:
+        sock.sendall(b"%d\0" % len(question) + question)
+        heard = sock.recv(1)
+    except OSError as error:
+        raise NoAnswer("the run's supervisor does not answer (%s)" % error) from None
+    if heard != HEARD:
+        raise NoAnswer("the run's supervisor ended while it was asked")
+    sock.settimeout(_ANSWER_S)
+    told = b""
+    while True:
+        piece = sock.recv(1 << 16)
+        if not piece:
+            return told
+        told += piece
 
 
 def packed(words: list[str]) -> bytes:
@@ -96,10 +102,10 @@ def unpacked(data: bytes) -> list[str]:
     return [os.fsdecode(word) for word in data.split(b"\0")] if data else []
 
 
-def _connection(run_folder: str) -> socket.socket | None:
+def _connection(run_folder: str) -> _socket.socket | None:
     """A connection to the run's supervisor; None when there is none any more."""
     folder = os.open(run_folder, os.O_RDONLY | os.O_DIRECTORY)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     sock.settimeout(_HEARD_S)
     try:
         # A socket's name may not be longer than 107 bytes, a folder's may.

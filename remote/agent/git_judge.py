@@ -188,6 +188,8 @@ def _is_harmful(caller: Caller, doubt: git_harms.Doubt) -> bool:
         commit, head = _commit(caller, words[0]), _commit(caller, "HEAD")
         return bool(commit) and commit != head and not _holds(caller, commit, head)
     if doubt.kind == git_harms.REF:
+        if git_harms.UNLESS_CURRENT in words[1:] and caller.says("symbolic-ref", "--quiet", "HEAD") == words[0]:
+            return False
         return caller.ask("show-ref", "--verify", "--quiet", words[0])[0] == 0
     if doubt.kind == git_harms.BACK:
         now, new = caller.says("rev-parse", "--quiet", "--verify", words[0]), _commit(caller, words[1])

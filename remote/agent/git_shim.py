@@ -17,7 +17,8 @@ FOLDER = "hemma-git"
 # than what the judge lets through, never longer (tests/remote/test_git_shim.py holds them to it).
 _SHIM = r"""#!/bin/sh
 # Hemma's guard of git, first on the PATH of a run. What it says no to is told with the way on; hemma undo brings work back.
-hemma_path=$PATH: hemma_git=
+hemma_path= hemma_git=@GIT@ # as it was when the run began; looked for when PATH is another now
+case $PATH in @PATH@) [ -x "$hemma_git" ] ;; *) false ;; esac || { hemma_path=$PATH: hemma_git=; }
 while [ -n "$hemma_path" ]; do # the next git that is none of ours: an environment may have put its own before the system's
     hemma_dir=${hemma_path%%:*} hemma_path=${hemma_path#*:}
     case $hemma_dir in */hemma-git) continue ;; esac
@@ -73,7 +74,8 @@ except ImportError as error:
     sys.exit(75)
 ask.main(sys.argv[2], sys.argv[3], sys.argv[4:])' @CODE@ @RUN@ "$hemma_git" "$@"
 """
-_ENV = "case :$PATH: in *:@FOLDER@:*) ;; *) PATH=@FOLDER@:$PATH ;; esac\n"
+# In front, not only on PATH: git starts hooks with its own folder before everything.
+_ENV = "case $PATH in @FOLDER@:*) ;; *) PATH=@FOLDER@:$PATH ;; esac\n"
 
 
 def install(run_folder: str, environment: dict[str, str]) -> str | None:
@@ -85,7 +87,10 @@ def install(run_folder: str, environment: dict[str, str]) -> str | None:
     if ":" in folder:
         return None
     os.mkdir(folder, 0o700)
+    path = folder + os.pathsep + environment.get("PATH", os.defpath)
     words = {
+        "@PATH@": path,
+        "@GIT@": _next_git(path),
         "@PYTHON@": sys.executable or "python3",
         "@CODE@": _place_of_code(),
         "@RUN@": run_folder,
@@ -96,7 +101,7 @@ def install(run_folder: str, environment: dict[str, str]) -> str | None:
     if not os.access(shim, os.X_OK):  # mounted noexec
         return None
     _write(os.path.join(folder, "env.sh"), _filled(_ENV, words), 0o600)
-    environment["PATH"] = folder + os.pathsep + environment.get("PATH", os.defpath)
+    environment["PATH"] = path
     environment.setdefault("BASH_ENV", os.path.join(folder, "env.sh"))
     return folder
 
@@ -109,6 +114,12 @@ def before_line(folder: str, line: str) -> str:
 def without(path: str) -> str:
     """A PATH without guards: for git calls of ours, which must never ask the guard."""
     return os.pathsep.join(part for part in path.split(os.pathsep) if os.path.basename(part) != FOLDER)
+
+
+def _next_git(path: str) -> str:
+    """The first git on a PATH that is none of ours, as the shim would find it; nothing where there is none."""
+    places = [os.path.join(part or ".", "git") for part in without(path).split(os.pathsep)]
+    return next((place for place in places if os.path.isfile(place) and os.access(place, os.X_OK)), "")
 
 
 def _filled(text: str, words: dict[str, str]) -> str:

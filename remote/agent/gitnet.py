@@ -11,6 +11,7 @@ import re
 import selectors
 import signal
 import subprocess
+import threading
 import time
 from typing import Callable, Iterator
 
@@ -20,6 +21,8 @@ SILENCE_S = 120.0
 _TICK_S = 0.25
 _TOLD_EVERY_S = 0.2
 _GRACE_S = 2.0
+# In silence whoever asked is looked after this often.
+_LOOK_S = 2.0
 # How many times the silence that is borne may go by without a word of git's while its processes still read.
 _WORDLESS = 10
 _LEFT = "nobody waits for the answer"
@@ -40,6 +43,8 @@ def _nobody(_: str) -> bool:
 # Who hears of progress: a line of git's; false when nobody waits for the answer any more. Set by whoever answers.
 listener: Callable[[str], bool] = _nobody
 _running: set[subprocess.Popen[bytes]] = set()
+# Set once everybody who asked has left: a thread that has not heard of it starts nothing more.
+_left = threading.Event()
 
 
 class Spoken:
@@ -64,6 +69,8 @@ def speak(
     root: str, argv: list[bytes], env: dict[str, str], given: bytes = b"", silence_s: float = SILENCE_S
 ) -> Spoken:
     """Run git with these arguments until it ends, is silent for `silence_s` seconds, or nobody wants to know any more."""
+    if _left.is_set():
+        return Spoken(None, b"", b"", _LEFT)
     process = subprocess.Popen(
         [b"git", *map(os.fsencode, gitcall.CONFIG), *argv],
         cwd=root,
@@ -76,6 +83,8 @@ def speak(
     _running.add(process)
     spoken: Spoken | None = None
     try:
+        if _left.is_set():  # by now: `end_all` did not see this one
+            return Spoken(None, b"", b"", _LEFT)
         assert process.stdin is not None
         try:
             process.stdin.write(given)
@@ -96,7 +105,8 @@ def speak(
 
 
 def end_all() -> None:
-    """End what still talks to origin, with all that it started: whoever asked has left."""
+    """End what still talks to origin, with all that it started, for good: whoever asked has left this process too."""
+    _left.set()
     for process in list(_running):
         end(process)
 
@@ -181,7 +191,7 @@ def _hear(process: subprocess.Popen[bytes], silence_s: float) -> Spoken:
                     why = _LEFT
             if life.silence_s(silence_s) > silence_s:
                 why = "origin has said nothing for %g s" % silence_s
-            elif time.monotonic() - life.told_s > 5.0 and why is None:
+            elif time.monotonic() - life.told_s > _LOOK_S and why is None:
                 life.told_s = time.monotonic()
                 why = None if listener("") else _LEFT
             if process.poll() is not None and not _has_more(selector):

@@ -64,6 +64,10 @@ def state(request: dict[str, object]) -> dict[str, object]:
     facts.update(origin.facts(repository, way, branch or "", before, fetched) if is_still else told)
     facts["counts"] = {str(commit): _counts(repository, str(commit)) for commit in _list(request.get("know"))}
     facts["holding"] = _holding(root, _text(request.get("state_dir")))
+    if request.get("backups"):
+        from . import backups  # only `hemma status` asks
+
+        facts["backups"] = backups.summary(root)
     if request.get("notebooks"):
         facts["notebooks"] = changed_notebooks.sides(repository.root, repository.start, facts["entries"])
     return facts

@@ -142,16 +142,21 @@ def _candidates(clone: Clone, parts: list[bytes]) -> Iterator[bytes]:
         if b"*" in part or b"?" in part:
             break
         fixed.append(part)
-    if fixed == parts:
-        yield b"/".join(parts)
+    if any(os.path.islink(clone.place(b"/".join(fixed[:count]))) for count in range(1, len(fixed))):
+        return  # what lies behind a link is not of this work tree
+    if fixed == parts or os.path.islink(clone.place(b"/".join(fixed))):
+        yield b"/".join(fixed)
+        return
     start = clone.place(b"/".join(fixed))
-    depth = None if b"**" in parts or fixed == parts else len(parts) - len(fixed)
+    depth = None if b"**" in parts else len(parts) - len(fixed)
     for folder, folders, names in os.walk(start):
         inside = os.path.relpath(folder, start)
         level = 0 if inside == b"." else inside.count(b"/") + 1
+        inside_folders = list(folders)
         folders[:] = [] if depth is not None and level + 1 >= depth else sorted(n for n in folders if n != b".git")
         above = os.path.relpath(folder, clone.root)
-        for name in sorted(names):
+        links = [name for name in inside_folders if os.path.islink(os.path.join(folder, name))]
+        for name in sorted([*names, *links]):
             yield name if above == b"." else os.path.join(above, name)
 
 

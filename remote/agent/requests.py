@@ -6,11 +6,13 @@ Names besides are let be, since nobody reads them. What a request means is judge
 from __future__ import annotations
 
 from .shapes import (
+    CLONE,
     LONGEST_PATH,
     PATH,
     WORD,
     BadShape,
     anything,
+    either,
     encoded,
     flag,
     listed,
@@ -46,7 +48,7 @@ _VIEW = {"offsets": maybe(pair(whole())), "follow": maybe(flag), "hold": maybe(f
 
 
 def _request(needed: dict[str, Shape], more: dict[str, Shape]) -> Shape:
-    every = {"state_dir": maybe(PATH), "root": maybe(PATH)}
+    every = {"state_dir": maybe(PATH), "root": maybe(PATH), "clone": maybe(CLONE)}
     return record({"verb": text(64), **needed}, {**every, **more}, is_open=True)
 
 
@@ -74,6 +76,17 @@ _SHAPES = {
     "probe": _request({}, {"client_time_s": maybe(number)}),
     "git-state": _request({}, {"know": maybe(listed(text(256)))}),
     "git-steps": _request({"steps": listed(_STEP, 10_000)}, {}),
+    "undo": _request(
+        {},
+        {
+            "action": either("list", "restore"),
+            "what": maybe(text(256)),
+            "at_s": maybe(number),
+            "paths": maybe(listed(PATH)),
+            "dry_run": maybe(flag),
+        },
+    ),
+    "backup": _request({}, {"reason": text(256)}),
     "file-read": _request({"path": PATH}, {"offset": whole(), "length": whole(), "version": maybe(text(256))}),
     "file-write": _request(
         {"path": PATH},

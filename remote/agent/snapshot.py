@@ -149,7 +149,8 @@ def _write(
     gathered: Gathered,
 ) -> Snapshot:
     seconds = wanted.now_ns // 10**9
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(seconds))
+    # Names sort by time, those of one second too.
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(seconds)) + ".%06dZ" % (wanted.now_ns // 1000 % 10**6)
     name = backup_state.BACKUPS + b"%s-%s" % (stamp.encode(), os.urandom(3).hex().encode())
     told = dict(record, version=1, reason=wanted.reason, run_id=wanted.run_id, at=wanted.now_ns / 1e9)
     written = [*entries, Entry(b"record", b"100644", content=json.dumps(told, sort_keys=True).encode("ascii"))]

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import time
 
-from . import frames, git_watch, identity, stdin, store, terminal, viewers
+from . import frames, git_watch, identity, run_backup, stdin, store, terminal, viewers
 from .spool import Spool, drain_late
 
 HEARTBEAT_S = 10.0
@@ -77,6 +77,7 @@ class Supervisor:
             self.reason = "not-started"
             self._finish(255, None, "the host cannot keep the run's record: %s" % error.strerror)
             return
+        run_backup.take(self.folder, self.request)
         try:
             self._spawn()
         except OSError as error:

@@ -8,7 +8,7 @@ import os
 import signal
 from typing import Callable
 
-from . import files, follow, frames, gitnet, gitwork, identity, listing, probe, run_files, store, values
+from . import files, follow, frames, gitnet, gitwork, identity, launch, listing, probe, run_files, store, values
 
 
 def answer(request: dict[str, object]) -> dict[str, object]:
@@ -17,11 +17,30 @@ def answer(request: dict[str, object]) -> dict[str, object]:
     if verb is None:
         return store.Refused("usage", "the agent does not know %r" % request.get("verb"), exit_code=2).fields
     try:
-        return verb(request)
+        told = _demand_clone(request) if verb in CLONE_VERBS else {}
+        return dict(verb(request), **told)
     except store.Refused as refused:
         return refused.fields
     except OSError as error:
         return store.refusal(error, str(error.filename)).fields
+
+
+def _demand_clone(request: dict[str, object]) -> dict[str, object]:
+    """Before a clone is touched: is it the one that the request is about? What is to be said of it, besides yes.
+
+    A request that names no clone at all is refused, so that no caller can forget to; whoever means that says None.
+    """
+    if "clone" not in request:
+        raise store.Refused("usage", "%r does not say which clone it is about" % request.get("verb"), exit_code=2)
+    root = request.get("root")
+    facts = launch.demand_clone(request, launch.guard_facts(str(root) if root else None, None))
+    return launch.unusual(facts)
+
+
+def _related(request: dict[str, object]) -> dict[str, object]:
+    """How the host's clone is related to the one that a run is about: may ask git, hence not in the agent's own process."""
+    root = request.get("root")
+    return launch.clone_facts(request, launch.guard_facts(str(root) if root else None, None))
 
 
 def _runs(request: dict[str, object]) -> str:
@@ -45,6 +64,18 @@ def _remove(request: dict[str, object]) -> dict[str, object]:
     return store.remove(_runs(request), [str(run_id) for run_id in ids] if isinstance(ids, list) else [])
 
 
+def _undo(request: dict[str, object]) -> dict[str, object]:
+    from . import undo  # loaded when it is asked for, which is seldom
+
+    return undo.answer(request)
+
+
+def _backup(request: dict[str, object]) -> dict[str, object]:
+    from . import undo
+
+    return undo.backup(request)
+
+
 def _kill(request: dict[str, object]) -> dict[str, object]:
     """Signal a command whose supervisor is gone; only the very process that was started, never one that took its pid."""
     known = store.facts(store.find(_runs(request), str(request["run"])))
@@ -62,8 +93,11 @@ VERBS: dict[str, Callable[[dict[str, object]], dict[str, object]]] = {
     "show": _show,
     "remove": _remove,
     "kill": _kill,
+    "undo": _undo,
+    "backup": _backup,
     "git-state": gitwork.state,
     "git-steps": gitwork.steps,
+    "clone-related": _related,
     "git-follow": follow.follow,
     "file-read": files.read,
     "file-write": files.write,
@@ -71,6 +105,8 @@ VERBS: dict[str, Callable[[dict[str, object]], dict[str, object]]] = {
     "values-missing": values.missing,
     "value-put": values.put,
 }
+
+CLONE_VERBS = (_undo, _backup, gitwork.state, gitwork.steps, follow.follow, files.read, files.write)
 
 
 # Begins a line of progress; a reply is a JSON object.
@@ -102,6 +138,20 @@ def _encoded(request: dict[str, object]) -> bytes:
     return payload
 
 
+def _close_all_but(kept: int) -> None:
+    """Let go of what the agent has open: a pipe whose reader we hold as well would never tell that nobody waits."""
+    try:
+        names = os.listdir("/dev/fd")
+    except OSError:
+        names = [str(number) for number in range(256)]
+    for number in map(int, names):
+        if number > 2 and number != kept:
+            try:
+                os.close(number)
+            except OSError:
+                pass
+
+
 def start(request: dict[str, object]) -> int:
     """Answer in a child process; returns the pipe that will hold the reply's JSON and then end.
 
@@ -114,6 +164,7 @@ def start(request: dict[str, object]) -> int:
             null = os.open(os.devnull, os.O_RDWR)
             os.dup2(null, 0)
             os.dup2(null, 1)
+            _close_all_but(writer)
             gitnet.listener = _teller(writer)
             payload = _encoded(request)
             with os.fdopen(writer, "wb") as file:

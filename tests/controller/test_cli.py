@@ -16,6 +16,7 @@ import typer
 from controller.cli import app as cli
 from controller.cli.run_options import OPTIONS
 from controller.reports import console, surprise
+from lanes.redaction import mask
 
 ROOT = Path(cli.__file__).resolve().parents[2]
 
@@ -119,13 +120,16 @@ def test_a_surprise_leaves_a_redacted_report(
     text = report.read_text()
     assert report.stat().st_mode & 0o777 == 0o600
     assert "ZeroDivisionError" in text
-    assert "<WANDB_API_KEY> https://<login>@host/x ~/secret-place" in text
+    assert f"{mask('known-value')} https://ada:{mask('url-password')}@host/x ~/secret-place" in text
     assert "hunter2" not in text
 
 
 def test_redaction_masks_the_longest_value_first() -> None:
     environ = {"A_TOKEN": "secret-1", "B_TOKEN": "secret-1-longer", "PLAIN": "ordinary", "HOME": "/"}
-    assert surprise.redacted("secret-1-longer secret-1 ordinary /x", environ) == "<B_TOKEN> <A_TOKEN> ordinary /x"
+    assert (
+        surprise.redacted("secret-1-longer secret-1 ordinary /x", environ)
+        == f"{mask('known-value')} {mask('known-value')} ordinary /x"
+    )
 
 
 def test_text_from_elsewhere_cannot_drive_the_terminal() -> None:

@@ -125,7 +125,7 @@ OTHERS = (
     "git stash && git stash drop", "git stash && git stash pop && git reset --hard", "git add -A && git reset -q --hard", "git add -A && git commit -qm x && git reset -q --hard HEAD~1",
     "for b in ahead merged v1; do git branch -D $b; git tag -d $b; done", "git branch | grep ahead | xargs git branch -D", "git clean -fdx || git clean -fd",
     "git checkout other 2>/dev/null || git checkout -f other", "git fetch -q && git reset -q --hard FETCH_HEAD", "git pull -q --rebase || git rebase --skip", "(cd src; git checkout .)",
-    "git --work-tree=src checkout -f", "GIT_WORK_TREE=src git checkout -f", "git config core.worktree src; git checkout -f", "git remote add x ../origin.git; git push -q --force x base:main",
+    "git --work-tree=src checkout -f", "GIT_WORK_TREE=src git checkout -f", "git -c core.worktree=$PWD/src checkout -f", "git remote add x ../origin.git; git push -q --force x base:main",
     "git push -q --force ../origin.git base:main", "git config remote.origin.push +refs/heads/*:refs/heads/*; git push -q origin", "git config push.default matching; git push -q -f",
     "git clone -q . ../copy; cd ../copy; git reset -q --hard HEAD~1; git clean -fdx", "echo 'git reset --hard' | sh", "echo git reset --hard | bash -s", "PATH=/usr/bin:/bin; git reset --hard",
     "git GC 2>/dev/null; git Reset --hard", "git 'reset' '--hard'", 'git "re"set --hard', "git reset $'--hard'", "git reset ${X:---hard}", "o=--hard; git reset $o", "git reset --hard;", "! git reset --hard",

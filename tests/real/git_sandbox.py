@@ -84,8 +84,8 @@ for line in sys.stdin:
                 made = snapshot.take(asked["root"], reason="before", precious=asked["precious"])
                 reply = {"ref": made.ref}
             else:
-                from hemma_agent import undo
-                undo.restore(asked["root"], asked["ref"])
+                from hemma_agent import restore
+                restore.restore(asked["root"], asked["ref"])
                 reply = {}
     except BaseException as error:
         reply = {"error": repr(error)}
@@ -244,10 +244,13 @@ class Sandbox:
         told += sorted(path for path, (_, blob) in places.items() if blob not in there)
         return told + (["staged"] if self.first.staged - there else [])
 
-    def differs(self) -> list[str]:
-        """Where the clone differs from the beginning, byte for byte; files that were made since count for nothing."""
-        now = self.state()
+    def differs(self, now: State | None = None) -> list[str]:
+        """Where the clone differs from the beginning, byte for byte; what was made since counts for nothing."""
+        now = now or self.state()
         files = [path for path, facts in self.first.files.items() if now.files.get(path) != facts]
-        names = ("index", "HEAD", "refs", "stash")
-        pointers = zip(names, now.pointers, self.first.pointers, strict=True)
-        return files + [name for name, one, other in pointers if one != other]
+        index, head, refs, stash = now.pointers
+        told = files + (["index"] if index != self.first.pointers[0] else [])
+        told += ["HEAD"] if head != self.first.pointers[1] else []
+        told += ["refs"] if set(self.first.pointers[2].splitlines()) - set(refs.splitlines()) else []
+        # Stash entries that were made since stand behind those of then, which have their numbers again.
+        return told + ([] if stash.startswith(self.first.pointers[3]) else ["stash"])

@@ -105,7 +105,7 @@ def test_what_words_leave_open_the_repository_settles(sandbox: Sandbox) -> None:
     )
     assert sandbox.git("branch", "--show-current") == "feature\n"
     assert run("git branch -M trunk && git branch -f fresh HEAD && git checkout -q -B newest")["exit_code"] == 0
-    assert run("git branch -M ahead")["exit_code"] == 75
+    assert run("git branch -M newest && git branch -M ahead")["exit_code"] == 75
     assert run("git update-ref refs/heads/merged merged~0 && git update-ref refs/heads/merged main")["exit_code"] == 0
     assert run("git update-ref refs/heads/merged base main")["exit_code"] == 75
     assert sandbox.lost() == []

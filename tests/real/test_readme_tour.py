@@ -84,7 +84,7 @@ def normalised(text: str, environ: dict[str, str]) -> list[str]:
         (r"\b\d+\.\d+s\b", "TIME"),
         (r"\b[0-9a-f]{7}\.\.[0-9a-f]{7}\b", "RANGE"),
         (r"\b[0-9a-f]{9,12}\b", "COMMIT"),
-        (r"\b\d{8}T\d{6}Z-[0-9a-f]{6}\b", "BACKUP"),
+        (r"\b\d{8}T\d{6}(?:\.\d+)?Z-[0-9a-f]{6}\b", "BACKUP"),
         (r"\bstarting\b", "running"),
     ):
         text = re.sub(pattern, word, text)

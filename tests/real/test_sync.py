@@ -130,12 +130,12 @@ def test_uncommitted_work_on_the_host_is_asked_about_and_stays_beside_the_merge(
     sync("host-uncommitted")
     assert clones.are_in_step()
     assert clones.text("host", "src/train.py") == "STEPS = 3\n"
-    assert clones.git("host", "show", f"{kept(clones, 'worktree')}:src/train.py") == "STEPS = 3"
+    assert clones.git("host", "show", f"{kept(clones)}:files/src/train.py") == "STEPS = 3"
 
 
-def kept(clones: ThreeClones, name: str, place: str = "host") -> str:
-    """The backup ref of this name."""
-    (found,) = [ref for ref in clones.backups(place) if ref.endswith("/" + name)]
+def kept(clones: ThreeClones, place: str = "host") -> str:
+    """The one backup of this place."""
+    (found,) = clones.backups(place)
     return found
 
 
@@ -183,7 +183,7 @@ def test_metadata_of_a_notebook_is_put_back_after_a_backup(clones: ThreeClones, 
     assert sync()[0] == "host discard-metadata"
     assert clones.text("host", "n.ipynb") == notebook()
     assert stat.S_IMODE(path.stat().st_mode) == 0o755
-    assert clones.git("host", "show", f"{kept(clones, 'worktree')}:n.ipynb") + "\n" == drifted
+    assert clones.git("host", "show", f"{kept(clones)}:files/n.ipynb") + "\n" == drifted
     assert clones.git("host", "status", "--porcelain") == ""
 
 

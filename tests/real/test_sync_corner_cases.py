@@ -458,12 +458,11 @@ def test_a_new_file_that_was_announced_only_is_work(clones: ThreeClones, sync: S
     found = sync.plan()
     assert isinstance(found, Escalation)
     assert [reason.rule for reason in found.verdict.reasons] == ["host-uncommitted"]
-    before = clones.heads()
-    with pytest.raises(
-        RepositoryError, match="host: keep a backup"
-    ):  # git cannot stash it, and without a backup nothing moves
-        sync("host-uncommitted")
-    assert (clones.heads(), clones.text("host", "src/new.py")) == (before, "mine")
+    sync("host-uncommitted")
+    assert clones.are_in_step()
+    assert clones.text("host", "src/new.py") == "mine"
+    (backup,) = clones.backups("host")
+    assert clones.git("host", "show", f"{backup}:files/src/new.py") == "mine"
 
 
 @pytest.mark.parametrize("place", ["host", "local"])

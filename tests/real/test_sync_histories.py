@@ -205,8 +205,10 @@ class History:
             path = self.clones.path(place, name)
             if path.exists() and text in path.read_text():
                 return True
-        backups = [ref for ref in self.clones.backups(place) if ref.endswith("/worktree")]
-        return any(self.clones.try_git(place, "grep", "-qF", text, ref).returncode == 0 for ref in backups)
+        backups = self.clones.backups(place)
+        return any(
+            self.clones.try_git(place, "grep", "-qF", text, ref, "--", "files").returncode == 0 for ref in backups
+        )
 
     def _check_origin(self) -> None:
         graph = {}

@@ -133,6 +133,9 @@ def test_it_finds_the_next_git_wherever_path_has_it_and_says_when_there_is_none(
             [f"{guard}/git", "status"], env={"PATH": path}, capture_output=True, text=True, check=True
         )
         assert done.stdout == "conda\n", path
+    (tmp_path / "bin/git").unlink()  # the one that was there when the run began
+    done = subprocess.run([f"{guard}/git", "--version"], env=shim, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("git version")
     done = subprocess.run([f"{guard}/git", "status"], env={"PATH": guard}, capture_output=True, text=True, check=False)
     assert (done.returncode, "not found" in done.stderr) == (127, True)
 

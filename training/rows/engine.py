@@ -83,7 +83,7 @@ class RowRun:
             return self._work()
         except BaseException as error:
             said = error.message if isinstance(error, HemmaError) else repr(error)
-            reason = redact(said[:_MAX_REASON], self._secrets).text
+            reason = redact(said, self._secrets).text[:_MAX_REASON]
             self._log.flush()
             self._heart.end(state="failed", reason=reason, ended_at=heart.now(), exit_code=EXIT_FAILED)
             raise

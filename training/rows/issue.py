@@ -21,6 +21,7 @@ from typing import Any
 
 from lanes.redaction import redact
 from lanes.slice_notebook import FLAVOURS, NotebookPlan, notebook, readme
+from manifests.commands import command
 from manifests.errors import HemmaError, UsageError
 from manifests.files import read_json
 from manifests.slices import (
@@ -44,6 +45,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 _ONLY_SUSPECT = frozenset({"unnamed-token"})
 _PROGRESS_ROWS = 20_000
 _SCAN_BYTES = 4 << 20
+_SEEN_AGAIN = 4096
 Contents = dict[str, bytes]
 Event = dict[str, Any]
 
@@ -70,7 +72,7 @@ def issue(request: Event, root: str) -> Event:
     clone = clone_at(root)
     name = str(request["manifest"])
     if name not in clone.tracked:
-        raise SliceRefused(f"{name} is not committed in this clone", remedy=f"git add {name}; git commit")
+        raise SliceRefused(f"{name} is not committed in this clone", remedy=command("git add {}; git commit", name))
     with open(os.path.join(root, name), "rb") as file:
         text = file.read()
     manifest = parse_slice_manifest(text.decode("utf-8", "replace"), name)
@@ -171,7 +173,9 @@ def _text(path: str, content: bytes) -> str:
 def _joined(engine: Contents, sources: Contents) -> Contents:
     both = sorted(set(engine) & set(sources))
     if both:
-        raise SliceRefused(f"{both[0]} is the name of a file of the engine", remedy=f"git mv {both[0]} elsewhere")
+        raise SliceRefused(
+            f"{both[0]} is the name of a file of the engine", remedy=command("git mv {} elsewhere", both[0])
+        )
     return {**engine, **sources}
 
 
@@ -208,13 +212,15 @@ def _demand_no_secrets(manifest: SliceManifest, contents: Contents) -> list[str]
 
 
 def _scanned(path: str, content: bytes) -> Counter[str]:
-    """How many of each kind of secret a file seems to hold; in pieces that end with a line, because large ones take minutes."""
+    """How many of each kind of secret a file seems to hold; in pieces that end with a line."""
     counts: Counter[str] = Counter()
     start = 0
     while start < len(content):
         end = content.find(b"\n", start + _SCAN_BYTES) + 1 or len(content)
         counts.update(redact(content[start:end].decode("utf-8", "replace")).counts)
-        start = end
+        # The last line is looked at again with the next one, for a name may lead to a value there.
+        again = content.rfind(b"\n", 0, end - 1) + 1
+        start = again if end < len(content) and start < again and end - again < _SEEN_AGAIN else end
         if len(content) > _SCAN_BYTES:
             _say("progress", {"scanned": path, "bytes": end, "of": len(content)})
     return counts
@@ -235,7 +241,8 @@ def _written(folder: str, index: SliceIndex, contents: Contents) -> str:
         os.rename(temporary, folder)
     except OSError as error:
         raise SliceRefused(
-            f"{folder} cannot be written: {error.strerror}", remedy=f"ls -la {os.path.dirname(folder)}; df -h ."
+            f"{folder} cannot be written: {error.strerror}",
+            remedy=command("ls -la {}; df -h .", os.path.dirname(folder)),
         ) from error
     finally:
         with contextlib.suppress(OSError):

@@ -16,6 +16,7 @@ LOG = "logs/rows.log"
 # Beyond this between two batches a chatty processor's lines are counted, not kept: the run must not drown in them.
 MAX_WAITING_BYTES = 1 << 20
 MAX_LINE = 4000
+_MOST_READ = 1 << 20
 
 
 class Log:
@@ -31,7 +32,9 @@ class Log:
 
     def say(self, line: str, stream: TextIO | None = None) -> None:
         """Show a line (on stdout unless told otherwise) and keep it."""
-        text = redact(line[:MAX_LINE], self._secrets).text
+        text = redact(line[:_MOST_READ], self._secrets).text[
+            :MAX_LINE
+        ]  # cut behind the mask: half a secret has no shape
         with self._lock, contextlib.suppress(OSError, ValueError):  # whoever looked at it is gone
             print(text, file=stream or sys.stdout, flush=True)
         self._keep(f"{heart.now()} {text}\n".encode("utf-8", "backslashreplace"))
@@ -41,7 +44,7 @@ class Log:
 
         def follow() -> None:
             with pipe:
-                for line in iter(lambda: pipe.readline(MAX_LINE), b""):
+                for line in iter(lambda: pipe.readline(_MOST_READ), b""):
                     self.say(line.decode("utf-8", "backslashreplace").rstrip("\r\n"), sys.stderr)
 
         threading.Thread(target=follow, daemon=True).start()
