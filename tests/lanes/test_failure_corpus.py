@@ -2,8 +2,8 @@
 
 `work` was looked at while the classifier was written, so its numbers say little. `first-sealed` was labelled and committed
 before the classifier read it: 103 of 134 right (the one before it: 100). What it showed was mended, so it is work too now.
-`sealed` was labelled and committed after that, and read once: 61 of 64. Its misses are left as they are; who mends by it
-gathers another half and says here what that one gave.
+`sealed` was labelled and committed after that, and read once: 100 of 110 (the classifier before all this: 88). Its misses
+are left as they are; who mends by it gathers another half and says here what that one gave.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from lanes.failure_codes import CATEGORIES, CODES
 from lanes.failures import Diagnosis, FailureFacts, classify
 
 CASES = Path(__file__).resolve().parents[1] / "cases" / "failures"
-LEAST_LOGS = 300
+LEAST_LOGS = 380
 BARE = re.compile(r"\S*(?:Error|Exception|Interrupt|Failure|StopIteration):?\s*|\W*")
 # How many of each half are right at least; of the sealed one what its only reading gave.
-LEAST = {"work": 136, "first-sealed": 132, "sealed": 61}
+LEAST = {"work": 136, "first-sealed": 132, "sealed": 100}
 
 
 def cases(half: str) -> list[dict[str, Any]]:
