@@ -53,9 +53,11 @@ def load(start: str, environ: Mapping[str, str]) -> dict[str, Any]:
 def resolve(start: str, environ: Mapping[str, str]) -> Settings:
     """The settings for the folder `start`; their snapshot is written for the next time. Raises UsageError.
 
-    A missing host is refused; a missing `root` is not (commands that need one say so).
+    A missing host is refused; a missing `root` is not (commands that need one say so). Raises NotTrusted for a repository's
+    settings that no person has allowed.
     """
     files = read_files(start, environ)
+    demand_trust(files)
     settings = explain(files).settings
     snapshot.write(files.sources, settings.as_dict())
     return settings
@@ -76,6 +78,13 @@ def read_files(start: str, environ: Mapping[str, str]) -> Files:
     return Files(user, project, sources)
 
 
+def demand_trust(files: Files) -> None:
+    """Raise NotTrusted unless a person has allowed these files' [tool.hemma]: before anything is done with what it says."""
+    from controller import trust
+
+    trust.demand(files.sources.pyproject_path, files.project)
+
+
 def explain(files: Files) -> Resolved:
     """What the layers of `files` say together, each value with its origin. Raises UsageError when no host is named."""
     name, named_by = _host_name(files)
@@ -84,7 +93,8 @@ def explain(files: Files) -> Resolved:
     for origin, values in _layers(files, name, named_by):
         merged |= values
         origins |= dict.fromkeys(values, origin)
-    settings = validated(Settings, _nested(merged), "the settings together")
+    root_is_own = origins["host.root"] not in (DEFAULT, files.sources.config_path)
+    settings = validated(Settings, {**_nested(merged), "root_is_own": root_is_own}, "the settings together")
     known = [(files.sources.config_path, files.user), (f"{files.sources.pyproject_path} [tool.hemma]", files.project)]
     return Resolved(settings, origins, [f"{source}: {key}" for source, model in known for key in unknown_keys(model)])
 

@@ -2,12 +2,18 @@
 
 Our own root goes first on sys.path before anything else is imported: a user's `training/` on PYTHONPATH must not hide
 ours (style 2.3). `run` goes to the thin client without loading the CLI.
+
+`python -m` puts the working directory in front: it is taken away before the first import that could look there (no
+`__future__` either: that is a file). What Python itself imports for `-m` before that (importlib and what it needs) only `-P` keeps
+from it, which is how Hemma starts itself.
 """
 
-from __future__ import annotations
+import sys
+
+if not sys.flags.safe_path and __name__ == "__main__" and __spec__ is not None:
+    del sys.path[0]
 
 import os
-import sys
 
 
 def _open_door() -> None:
@@ -15,8 +21,8 @@ def _open_door() -> None:
     here = os.path.dirname(os.path.abspath(__file__))
     packed = os.path.join(here, "_app")
     root = packed if os.path.isdir(packed) else os.path.dirname(here)
-    if sys.path[:1] != [root]:
-        sys.path.insert(0, root)
+    # An empty entry of PYTHONPATH is the working directory too.
+    sys.path[:] = [root, *(path for path in sys.path if path not in ("", ".", root))]
 
 
 def _fill_closed_streams() -> None:

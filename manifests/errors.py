@@ -5,8 +5,10 @@
     |- RootMissing 66                the repository root is not on the host
     |- NotARepository 67             the root is no git work tree
     |- WrongDirectory 68             the working directory is not the root of its repository
+    |- AnotherRepository 69          the root is a clone of another repository than this folder's
     |- NeedsPerson 75                a person has to decide
-    |  `- NotPrivate 75              what must be this user's alone is another's, or open to others
+    |  |- NotPrivate 75              what must be this user's alone is another's, or open to others
+    |  `- NotTrusted 75              a repository's settings that nobody has allowed yet
     |- RepositoryError 1             git could not do what was asked
     |  `- MergeConflict 75           both sides changed the same lines
     |- TimedOut 124                  the command ran past its time
@@ -76,6 +78,13 @@ class WrongDirectory(HemmaError):
     code = "wrong-directory"
 
 
+class AnotherRepository(HemmaError):
+    """The root on the host is not proven to be a clone of the repository that this folder belongs to; nothing was touched."""
+
+    exit_code = 69
+    code = "another-repository"
+
+
 class NeedsPerson(HemmaError):
     """Going on would need a decision that Hemma does not take alone."""
 
@@ -87,6 +96,12 @@ class NotPrivate(NeedsPerson):
     """A folder, file or socket that must be this user's alone is somebody else's, or somebody else may write to it."""
 
     code = "not-private"
+
+
+class NotTrusted(NeedsPerson):
+    """A repository's settings say where commands run and with what, and no person has allowed them: `hemma trust`."""
+
+    code = "not-trusted"
 
 
 class RepositoryError(HemmaError):

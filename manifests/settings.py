@@ -195,6 +195,8 @@ class Settings(Model):
 
     project_root: RawText | None = None
     host: HostSettings
+    # Whether `root` was said for this folder, by its [tool.hemma] or a variable; not for all folders of this user.
+    root_is_own: Flag = Field(default_factory=bool)
     env: Environment = Field(default_factory=dict[str, str])
     lease_s: Seconds = 60.0
     login: Flag = False

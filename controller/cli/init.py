@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from controller import trust
 from controller.flows import hosts_file, verify_ci
 from controller.flows import init as flow
 from controller.flows.host_paths import on_host
@@ -81,6 +82,7 @@ def init(
         _write_ci(os.path.dirname(path))
         return
     text = flow.read(path)
+    was_trusted = trust.is_trusted(os.path.dirname(path), flow.present(text, path))
     given, is_asked = _answered(path, options, answers, interview=interview)
     pairs = _pairs(env, "--env", "NAME=VALUE"), _pairs(lane, "--lane", "GLOB=LANE")
     wanted = flow.Wanted(given.get("host") or None, given.get("root") or None, *pairs)
@@ -91,9 +93,19 @@ def init(
         _keep_answers(path, new, changes, given)
     else:
         _write(path, new, changes)
+    _keep_trust(path, was_trusted=was_trusted)
     if ci:
         _write_ci(os.path.dirname(path))
     console.out().print("next: hemma host check", style="dim")
+
+
+def _keep_trust(path: str, *, was_trusted: bool) -> None:
+    """What a person wrote here is allowed; what stood here before, from somebody else, is not by that."""
+    project = flow.present(flow.read(path), path)
+    if was_trusted and trust.asked(project):
+        trust.allow(os.path.dirname(path), project)
+    elif not was_trusted:
+        console.line(console.err(), "warn", "what stood in [tool.hemma] before is not allowed yet: hemma trust")
 
 
 def _write_ci(root: str) -> None:

@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from controller.flows import failed, gotcha, personal
-from controller.settings import Files, Resolved, explain, read_files
+from controller.settings import Files, Resolved, demand_trust, explain, read_files
 from lanes import checkup
 from lanes.checkup import Known, Row
 from lanes.redaction import redact
 from manifests.commands import Command, Remedy, command
 from manifests.errors import HemmaError, NotARepository
-from manifests.settings import HostSettings
 
 LOOKED_AT_RUNS = 50
 MOST_KNOWN = 3
@@ -38,6 +37,11 @@ def look(start: str, environ: Mapping[str, str], *, is_offline: bool = False) ->
         resolved = None
     yield from _here(start, environ, files)
     if resolved is None:
+        return
+    try:
+        demand_trust(files)
+    except HemmaError as error:
+        yield Row("settings", "trust", "fail", error.message, error.remedy)
         return
     if is_offline:
         yield Row("host", resolved.settings.host.name, "not checked", "nothing was asked of it (--offline)")
@@ -187,16 +191,17 @@ def _there(start: str, resolved: Resolved) -> Iterator[Row]:
         yield Row("runs", "failures", "not checked", fact)
         return
     if host.root is not None:
-        yield from _tried("clones", "in step", "hemma status", lambda: _clones(start, host))
+        yield from _tried("clones", "in step", "hemma status", lambda: _clones(start, resolved))
     yield from _tried("runs", "failures", "hemma ps --all", lambda: list(_runs(resolved)))
 
 
-def _clones(start: str, host: HostSettings) -> list[Row]:
+def _clones(start: str, resolved: Resolved) -> list[Row]:
     from controller.flows import status, work_tree
     from remote.repository import HostRepository, LocalRepository
 
     local = LocalRepository(work_tree.top(start))
-    return checkup.of_clones(status.read(local, HostRepository(host.as_dict()), fetch=False))
+    spec = {**resolved.settings.host.as_dict(), "root_is_own": resolved.settings.root_is_own}
+    return checkup.of_clones(status.read(local, HostRepository(spec), fetch=False))
 
 
 def _runs(resolved: Resolved) -> Iterator[Row]:

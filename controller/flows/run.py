@@ -11,6 +11,7 @@ import signal
 from lanes import guards
 from manifests.commands import command
 from manifests.errors import HemmaError, Unreachable
+from remote import clone_witness
 from remote.agent.frames import text_of
 from remote.host import target_of
 from remote.run_ids import new_run_id
@@ -44,8 +45,13 @@ def _login_name() -> str:
         return "?"
 
 
-def request_of(settings: dict[str, Any], options: dict[str, Any], argv: list[str]) -> dict[str, Any]:
-    """The request that goes to the agent. `options` has cwd, env, shell, timeout_s, lease_s (None = detached), login, pty, stdin, git_guard."""
+def request_of(
+    settings: dict[str, Any], options: dict[str, Any], argv: list[str], *, is_run: bool = False
+) -> dict[str, Any]:
+    """The request to the agent. `options`: cwd, env, shell, timeout_s, lease_s (None = detached), login, pty, stdin, git_guard.
+
+    `is_run`: a person's own command, which -H may send into another repository. Raises AnotherRepository.
+    """
     host = settings["host"]
     env = {**settings["env"], **options.get("env", {})}
     return {
@@ -54,6 +60,7 @@ def request_of(settings: dict[str, Any], options: dict[str, Any], argv: list[str
         "state_dir": host["state_dir"],
         "root": host["root"],
         "require": guards.REQUIREMENTS,
+        "clone": clone_witness.of(host, is_run=is_run),
         "argv": [text_of(os.fsencode(word)) for word in argv] if options.get("shell") is None else None,
         "shell": text_of(os.fsencode(options["shell"])) if options.get("shell") is not None else None,
         "cwd": options.get("cwd"),
@@ -88,9 +95,8 @@ def follow(session: Session) -> dict[str, Any]:
 
 
 def judged(refused: HostRefused) -> HemmaError:
-    """The guard's own error for a refusal that carries guard facts; else the refusal itself."""
-    facts = refused.fields.get("facts")
-    return (guards.judge(facts) if isinstance(facts, dict) else None) or refused
+    """The guard's own error (66 to 69) for a refusal that carries guard facts; else the refusal itself."""
+    return clone_witness.judged(refused)
 
 
 def exit_code_of(end: dict[str, Any], run_id: str) -> int:

@@ -172,7 +172,13 @@ class HostHere(Host):
     def request(self, verb: str, *, timeout_s: float = 60.0, hear: Any = None, **fields: Any) -> dict[str, Any]:
         """One request as JSON there, one reply as JSON back."""
         self.asked.append(verb)
-        request = {"state_dir": self.spec["state_dir"], "root": self.spec["root"], **fields, "verb": verb}
+        request = {
+            "state_dir": self.spec["state_dir"],
+            "root": self.spec["root"],
+            "clone": None,
+            **fields,
+            "verb": verb,
+        }
         sent = json.loads(json.dumps(request))
         requests.check(sent)
         return reply_of(frames.json_of(verbs.answer(sent)), answers.shape_of(request), verb)
