@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from controller.flows import host_tools, slice_engine, work_tree
+from controller.flows.host_events import event_of
 from controller.flows.train import text_on_host
 from lanes.slice_compare import compare, localized_paths
 from manifests.commands import command
@@ -116,12 +117,9 @@ def issue_here(top: str, request: Event, on_event: Callable[[Event], None]) -> E
 def _last_event(printed: bytes, on_event: Callable[[Event], None]) -> Event | None:
     last: Event | None = None
     for line in printed.splitlines():
-        try:
-            event: object = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict) and "kind" in event:
-            last = {str(key): value for key, value in event.items()}
+        event = event_of(line)
+        if event is not None:
+            last = event
             on_event(last)
     return last
 

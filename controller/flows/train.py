@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from controller.flows import run as run_flow
 from controller.flows import runs as runs_flow
 from controller.flows.files import host_path
+from controller.flows.host_events import EventLines
 from lanes.gates import ACCEPTABLE, STAGES, standings
 from lanes.verdict import Verdict
 from manifests import places
@@ -145,24 +146,6 @@ def following(settings: dict[str, Any], run: str, on_event: Callable[[Event], No
 
 def _drop(_: memoryview) -> None:
     """What the children print is in the run's logs."""
-
-
-class EventLines:
-    """A writer that cuts what the executor prints into lines and hands each event on."""
-
-    def __init__(self, on_event: Callable[[Event], None]) -> None:
-        self._on_event, self._rest = on_event, b""
-
-    def write(self, piece: memoryview) -> None:
-        """Take a piece of output; a line that is no event is passed over."""
-        *lines, self._rest = (self._rest + bytes(piece)).split(b"\n")
-        for line in lines:
-            try:
-                event: object = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict) and "kind" in event:
-                self._on_event({str(key): value for key, value in event.items()})
 
 
 def sent(settings: dict[str, Any], request: dict[str, Any]) -> tuple[str, str]:
