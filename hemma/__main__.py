@@ -38,7 +38,20 @@ def _fill_closed_streams() -> None:
 
 
 def main() -> int:
-    """Run the `hemma` command line; returns the exit code."""
+    """Run the `hemma` command line; returns the exit code, 130 after a Ctrl-C that came while we were being loaded."""
+    try:
+        return _main()
+    except KeyboardInterrupt:
+        return _leave()
+
+
+def _leave() -> int:
+    """One line for a Ctrl-C that nobody else took, and not what Python says of it."""
+    os.write(2, b"interrupted\n")
+    return 130
+
+
+def _main() -> int:
     _open_door()
     if sys.argv[1:2] == ["run"]:
         return _run(sys.argv[2:])
@@ -66,8 +79,11 @@ def _disk_budget(host: str) -> int | None:
 
 def run_hemma() -> int:
     """Run `run-hemma`: the same as `hemma run`; returns the exit code."""
-    _open_door()
-    return _run(sys.argv[1:])
+    try:
+        _open_door()
+        return _run(sys.argv[1:])
+    except KeyboardInterrupt:
+        return _leave()
 
 
 def _run(arguments: list[str]) -> int:
