@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from controller import snapshot
+from manifests.commands import command
 from manifests.errors import UsageError
 from manifests.settings import HostSettings, ProjectSettings, Settings, UserConfig, unknown_keys, validated
 
@@ -52,9 +53,11 @@ def load(start: str, environ: Mapping[str, str]) -> dict[str, Any]:
 def resolve(start: str, environ: Mapping[str, str]) -> Settings:
     """The settings for the folder `start`; their snapshot is written for the next time. Raises UsageError.
 
-    A missing host is refused; a missing `root` is not (commands that need one say so).
+    A missing host is refused; a missing `root` is not (commands that need one say so). Raises NotTrusted for a repository's
+    settings that no person has allowed.
     """
     files = read_files(start, environ)
+    demand_trust(files)
     settings = explain(files).settings
     snapshot.write(files.sources, settings.as_dict())
     return settings
@@ -66,13 +69,20 @@ def read_files(start: str, environ: Mapping[str, str]) -> Files:
         sources = snapshot.Sources(start, environ)
     except OSError as error:
         raise UsageError(
-            f"{error.filename} cannot be read: {error.strerror}", remedy=f"ls -l {error.filename}"
+            f"{error.filename} cannot be read: {error.strerror}", remedy=command("ls -l {}", error.filename)
         ) from error
     user = validated(UserConfig, _table(sources.config_path, sources.config), sources.config_path)
     name = f"{sources.pyproject_path} [tool.hemma]"
     tool = _table(sources.pyproject_path or "", sources.pyproject).get("tool", {})
     project = validated(ProjectSettings, tool.get("hemma", {}), name)
     return Files(user, project, sources)
+
+
+def demand_trust(files: Files) -> None:
+    """Raise NotTrusted unless a person has allowed these files' [tool.hemma]: before anything is done with what it says."""
+    from controller import trust
+
+    trust.demand(files.sources.pyproject_path, files.project)
 
 
 def explain(files: Files) -> Resolved:
@@ -83,7 +93,8 @@ def explain(files: Files) -> Resolved:
     for origin, values in _layers(files, name, named_by):
         merged |= values
         origins |= dict.fromkeys(values, origin)
-    settings = validated(Settings, _nested(merged), "the settings together")
+    root_is_own = origins["host.root"] not in (DEFAULT, files.sources.config_path)
+    settings = validated(Settings, {**_nested(merged), "root_is_own": root_is_own}, "the settings together")
     known = [(files.sources.config_path, files.user), (f"{files.sources.pyproject_path} [tool.hemma]", files.project)]
     return Resolved(settings, origins, [f"{source}: {key}" for source, model in known for key in unknown_keys(model)])
 
@@ -93,7 +104,9 @@ def _table(path: str, data: bytes | None) -> dict[str, Any]:
         # A byte order mark is no TOML, but editors on Windows write one.
         return tomllib.loads((data or b"").decode("utf-8-sig"))
     except ValueError as error:
-        raise UsageError(f"{path} is not valid TOML: {error}", remedy=f"mend the line named above in {path}") from error
+        raise UsageError(
+            f"{path} is not valid TOML: {error}", remedy=command("mend the line named above in {}", path)
+        ) from error
 
 
 def _host_name(files: Files) -> tuple[str, str]:
@@ -173,14 +186,16 @@ def _typed(name: str, key: str, text: str) -> str | float | bool:
     except ValueError:
         seconds = -1.0
     if not 0 < seconds < float("inf"):
-        raise UsageError(f"{name} must be a number of seconds above 0", remedy=f"export {name}=60   (or: unset {name})")
+        raise UsageError(
+            f"{name} must be a number of seconds above 0", remedy=command("export {}=60   (or: unset {})", name, name)
+        )
     return seconds
 
 
 def _flag(name: str, text: str) -> bool:
     if text.lower() not in _TRUE + _FALSE:
         words = ", ".join(_TRUE + _FALSE)
-        raise UsageError(f"{name} must be one of {words}", remedy=f"export {name}=1   (or: unset {name})")
+        raise UsageError(f"{name} must be one of {words}", remedy=command("export {}=1   (or: unset {})", name, name))
     return text.lower() in _TRUE
 
 

@@ -11,7 +11,7 @@ import os
 import zlib
 
 from manifests.ownership import read_own
-from manifests.places import cache_dir, config_dir, private_dir
+from manifests.places import cache_dir, config_dir, private_dir, state_dir
 
 TYPE_CHECKING = False  # `typing` itself would be the dearest import here
 if TYPE_CHECKING:
@@ -36,13 +36,16 @@ KEPT = 64  # snapshots on disk; one for each mix of project, user config and var
 class Sources:
     """Everything the settings depend on, as read in one go: both files' bytes (None: no such file) and the variables."""
 
-    __slots__ = ("config", "config_path", "pyproject", "pyproject_path", "variables")
+    __slots__ = ("config", "config_path", "pyproject", "pyproject_path", "trust", "variables")
 
     def __init__(self, start: str, environ: Mapping[str, str]) -> None:
         self.pyproject_path, self.pyproject = find_project(start)
         self.config_path = os.path.join(config_dir(), "config.toml")
         self.config = own_bytes_of(self.config_path, is_config=True)
         self.variables = variables(start, environ)
+        folder = os.path.dirname(self.pyproject_path) if self.pyproject_path else None
+        # What was resolved holds only as long as the leave that it was resolved with: `hemma trust --revoke`.
+        self.trust = None if folder is None else _bytes_of(trust_path(folder))
 
     def key(self) -> dict[str, Any]:
         """What a snapshot's head must say for the snapshot to be about these sources."""
@@ -52,6 +55,7 @@ class Sources:
             "pyproject_path": self.pyproject_path,
             "config_path": self.config_path,
             "variables": self.variables,
+            "trust": None if self.trust is None else self.trust.hex(),
             "sizes": [-1 if data is None else len(data) for data in (self.pyproject, self.config)],
         }
 
@@ -96,6 +100,12 @@ def write(sources: Sources, settings: dict[str, Any]) -> None:
         private_dir(os.path.dirname(place))
         atomic_write(place, head + b"\n" + sources.body())
         _prune(os.path.dirname(place))
+
+
+def trust_path(folder: str) -> str:
+    """Where it is kept that a person has allowed the settings of the repository in `folder` (controller/trust.py)."""
+    crc = zlib.crc32(folder.encode("utf-8", "surrogateescape"))
+    return os.path.join(state_dir(), "trusted", f"{crc:08x}.json")
 
 
 def find_project(start: str) -> tuple[str | None, bytes | None]:

@@ -2,12 +2,18 @@
 
 Our own root goes first on sys.path before anything else is imported: a user's `training/` on PYTHONPATH must not hide
 ours (style 2.3). `run` goes to the thin client without loading the CLI.
+
+`python -m` puts the working directory in front: it is taken away before the first import that could look there (no
+`__future__` either: that is a file). What Python itself imports for `-m` before that (importlib and what it needs) only `-P` keeps
+from it, which is how Hemma starts itself.
 """
 
-from __future__ import annotations
+import sys
+
+if not sys.flags.safe_path and __name__ == "__main__" and __spec__ is not None:
+    del sys.path[0]
 
 import os
-import sys
 
 
 def _open_door() -> None:
@@ -15,8 +21,8 @@ def _open_door() -> None:
     here = os.path.dirname(os.path.abspath(__file__))
     packed = os.path.join(here, "_app")
     root = packed if os.path.isdir(packed) else os.path.dirname(here)
-    if sys.path[:1] != [root]:
-        sys.path.insert(0, root)
+    # An empty entry of PYTHONPATH is the working directory too.
+    sys.path[:] = [root, *(path for path in sys.path if path not in ("", ".", root))]
 
 
 def _fill_closed_streams() -> None:
@@ -32,7 +38,20 @@ def _fill_closed_streams() -> None:
 
 
 def main() -> int:
-    """Run the `hemma` command line; returns the exit code."""
+    """Run the `hemma` command line; returns the exit code, 130 after a Ctrl-C that came while we were being loaded."""
+    try:
+        return _main()
+    except KeyboardInterrupt:
+        return _leave()
+
+
+def _leave() -> int:
+    """One line for a Ctrl-C that nobody else took, and not what Python says of it."""
+    os.write(2, b"interrupted\n")
+    return 130
+
+
+def _main() -> int:
     _open_door()
     if sys.argv[1:2] == ["run"]:
         return _run(sys.argv[2:])
@@ -60,8 +79,11 @@ def _disk_budget(host: str) -> int | None:
 
 def run_hemma() -> int:
     """Run `run-hemma`: the same as `hemma run`; returns the exit code."""
-    _open_door()
-    return _run(sys.argv[1:])
+    try:
+        _open_door()
+        return _run(sys.argv[1:])
+    except KeyboardInterrupt:
+        return _leave()
 
 
 def _run(arguments: list[str]) -> int:

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from manifests.commands import Remedy
+
 from lanes.verdict import Reason, Verdict
 
 MICROS = 1_000_000
@@ -150,5 +152,5 @@ def _sum(amounts: Iterable[Amount]) -> Amount:
     return total
 
 
-def _no(rule: str, fact: str, step: str) -> Verdict:
+def _no(rule: str, fact: str, step: Remedy) -> Verdict:
     return Verdict(False, (Reason(rule, fact),), (step,))

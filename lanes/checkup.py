@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from manifests.commands import Remedy, command
+
 from lanes.doctor import GIB, Finding, Level
 
 Facts = Mapping[str, Any]
@@ -33,7 +35,7 @@ class Row:
     name: str
     level: Level
     fact: str
-    mend: str = ""
+    mend: Remedy = ""
     known: tuple[Known, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
@@ -53,7 +55,7 @@ def of_host(host: str, findings: Sequence[Finding]) -> list[Row]:
     left = [finding.name for finding in findings if finding.level == "not checked"]
     if len(left) > 1:
         fact = f"{host} could not be asked: {', '.join(left)}"
-        return [*rows, Row("host", "the rest", "not checked", fact, f"hemma host check {host}")]
+        return [*rows, Row("host", "the rest", "not checked", fact, command("hemma host check {}", host))]
     return [*rows, *(Row("host", name, "not checked", "there is nothing to look at") for name in left)]
 
 
@@ -122,4 +124,4 @@ def of_failure(run: Facts, diagnosis: Facts, known: Sequence[Known], training: s
     line = next((str(each["line"]) for each in diagnosis["evidence"] if each["line"]), "")
     said = f": {line[:160]}" if line else ""
     fact = f"{what}: {end}, {diagnosis['category']} ({diagnosis['code']}){said}"
-    return Row("runs", str(run["run_id"]), "warn", fact, f"hemma doctor {run['run_id']}", tuple(known))
+    return Row("runs", str(run["run_id"]), "warn", fact, command("hemma doctor {}", str(run["run_id"])), tuple(known))

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from manifests.commands import Command, Remedy, command
+
 from lanes.verdict import Reason, Verdict
 
 GPUS = ("T4", "L4", "G4", "A100", "H100")
@@ -38,7 +40,7 @@ class Stray:
     name: str
     endpoint: str
     why: str
-    do: str
+    do: Remedy
 
 
 def chosen_gpu(text: str | None) -> str | Verdict | None:
@@ -122,7 +124,11 @@ def strays(records: Sequence[Mapping[str, Any]], live: Iterable[Session]) -> lis
     for session in live:
         record = by_name.get(session.name) or by_endpoint.get(session.endpoint)
         name = str(record["name"]) if record is not None else session.name
-        do = _do(name) if session.name == name else f"{BY_HAND}: Colab's program has forgotten it"
+        do = (
+            _do(name)
+            if session.name == name
+            else command("{}: the program of Colab has forgotten it", Command(BY_HAND))
+        )
         if record is None and session.name.startswith(OURS):
             made.append(Stray(name, session.endpoint, "nothing here remembers it", do))
         elif record is not None and not record.get("is_alive"):
@@ -143,5 +149,5 @@ def cell_errors(notebook: Mapping[str, Any]) -> list[str]:
     return [f"{each.get('ename', 'Error')}: {str(each.get('evalue', '')).partition(chr(10))[0]}" for each in errors]
 
 
-def _do(name: str) -> str:
-    return f"hemma colab sessions --stop   (or: colab stop -s {name})"
+def _do(name: str) -> Remedy:
+    return command("hemma colab sessions --stop   (or: colab stop -s {})", name)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
+
+from manifests.commands import Remedy, command
 
 Level = Literal["ok", "warn", "fail", "not checked"]
 Facts = Mapping[str, Any]
@@ -25,7 +26,7 @@ class Finding:
     name: str
     level: Level
     fact: str
-    mend: str = ""
+    mend: Remedy = ""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Problem:
 
     code: str
     message: str
-    remedy: str
+    remedy: Remedy
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def _get(facts: Facts, name: str) -> Facts:
     return cast("Facts", value) if isinstance(value, Mapping) else {"error": "the host did not say"}
 
 
-def _unknown(name: str, facts: Facts, mend: str = "") -> Finding:
+def _unknown(name: str, facts: Facts, mend: Remedy = "") -> Finding:
     return Finding(name, "warn", f"could not be checked: {facts['error']}", mend)
 
 
@@ -145,7 +146,9 @@ def _program(name: str, facts: Facts, purpose: str) -> Finding:
     if "error" in facts:
         return _unknown(name, facts)
     if facts.get("path") is None:
-        return Finding(name, "fail", f"not installed ({purpose})", f"sudo apt-get install {name}   (on the host)")
+        return Finding(
+            name, "fail", f"not installed ({purpose})", command("sudo apt-get install {}   (on the host)", name)
+        )
     return Finding(name, "ok", f"{facts.get('version')} at {facts['path']}")
 
 
@@ -155,7 +158,7 @@ def _disk(places: list[Facts]) -> Finding:
     tightest = min(places, key=lambda facts: int(facts["free_bytes"]))
     free, path = int(tightest["free_bytes"]), str(tightest["path"])
     level: Level = "fail" if free < DISK_FAIL_BYTES else "warn" if free < DISK_WARN_BYTES else "ok"
-    mend = "" if level == "ok" else f"du -xh {shlex.quote(path)} | sort -h | tail   (on the host; then make room)"
+    mend = "" if level == "ok" else command("du -xh {} | sort -h | tail   (on the host; then make room)", path)
     return Finding("disk space", level, f"{free / GIB:.1f} GiB free at {path}", mend)
 
 
@@ -169,9 +172,7 @@ def _inodes(places: list[Facts]) -> Finding:
     free, path = int(tightest["free_inodes"]), str(tightest["path"])
     level: Level = "fail" if free < INODES_FAIL else "warn" if free < INODES_WARN else "ok"
     mend = (
-        ""
-        if level == "ok"
-        else f"du -x --inodes {shlex.quote(path)} | sort -n | tail   (on the host; then remove files)"
+        "" if level == "ok" else command("du -x --inodes {} | sort -n | tail   (on the host; then remove files)", path)
     )
     return Finding("inodes", level, f"{free:,} free at {path}", mend)
 
@@ -223,7 +224,7 @@ def _repository(value: object) -> Finding:
     path = str(facts.get("path"))
     if not facts.get("exists"):
         return Finding(
-            name, "fail", f"{path} does not exist (exit 66)", f"git clone URL {shlex.quote(path)}   (on the host)"
+            name, "fail", f"{path} does not exist (exit 66)", command("git clone URL {}   (on the host)", path)
         )
     if not facts.get("is_git"):
         return Finding(
@@ -232,7 +233,7 @@ def _repository(value: object) -> Finding:
     if not facts.get("is_toplevel"):
         top = str(facts.get("toplevel"))
         fact = f"{path} is not the root of its repository, {top} is (exit 68)"
-        return Finding(name, "fail", fact, f"hemma init --force --root {shlex.quote(top)}")
+        return Finding(name, "fail", fact, command("hemma init --force --root {}", top))
     if facts.get("detached"):
         return Finding(name, "warn", f"{path} has a detached HEAD", "git switch BRANCH   (on the host)")
     return Finding(name, "ok", f"{path} on {facts.get('branch')} at {str(facts.get('head') or 'no commit')[:12]}")
@@ -261,9 +262,7 @@ def _writable(places: list[Facts]) -> Finding:
     for facts in places:
         if not facts.get("writable"):
             path = str(facts["path"])
-            return Finding(
-                name, "fail", f"{path}: {facts.get('reason')}", f"ls -ld {shlex.quote(path)}   (on the host)"
-            )
+            return Finding(name, "fail", f"{path}: {facts.get('reason')}", command("ls -ld {}   (on the host)", path))
     return Finding(name, "ok", " and ".join(dict.fromkeys(str(facts["path"]) for facts in places)))
 
 
@@ -272,7 +271,7 @@ def _logind(facts: Facts) -> Finding:
     if "error" in facts:
         return _unknown(name, facts)
     if facts.get("kill_user_processes") and not facts.get("linger"):
-        mend = f"sudo loginctl enable-linger {shlex.quote(str(facts.get('user')))}   (on the host)"
+        mend = command("sudo loginctl enable-linger {}   (on the host)", str(facts.get("user")))
         return Finding(name, "fail", "systemd ends runs when the last connection closes", mend)
     return Finding(name, "ok", "runs outlive the connection")
 

@@ -10,11 +10,14 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from manifests.commands import Remedy, command
+
 from lanes.verdict import Reason, Verdict
 
 Kind = Literal["folder", "file", "unknown"]
 RULE = "a link or id names one file or folder of Drive"
 EXAMPLE = "https://drive.google.com/drive/folders/ID, or the bare ID"
+_COPY = command("copy the address from the browser, e.g. {}", EXAMPLE)
 MAX_LENGTH = 4096
 
 _ID = r"[A-Za-z0-9_-]{10,}"
@@ -187,5 +190,5 @@ def _shown(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _no(fact: str, step: str = f"copy the address from the browser, e.g. {EXAMPLE}") -> Verdict:
+def _no(fact: str, step: Remedy = _COPY) -> Verdict:
     return Verdict(False, (Reason(RULE, fact),), (step,))

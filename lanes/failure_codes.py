@@ -173,14 +173,22 @@ _CODES: tuple[tuple[Category, Route, Mapping[str, str]], ...] = (
             "nccl-error": "run with NCCL_DEBUG=INFO and read the first rank that fails",
             "segfault": "run with PYTHONFAULTHANDLER=1 and name the library",
             "terminated": "find who ended the job: nothing in its log did",
+            "stopped": "it was stopped (hemma stop, Ctrl-C or a signal): start or resume it if that was not meant",
+            "needs-person": "read the last lines: they say what is to be decided, and the command that goes on",
+            "cuda-error": "run one step with CUDA_LAUNCH_BLOCKING=1; if it fails elsewhere each time, try another card",
             UNRECOGNISED: "read the whole log; change something specific, never retry unchanged",
         },
     ),
     (
         "unknown",
         "wait-and-retry",
-        {"network": "fetch the files before the job, or give the host a route to the service"},
+        {
+            "network": "fetch the files before the job, or give the host a route to the service",
+            "tracker-unreachable": "let the tracker log offline and sync later, or give the host a route to it",
+            "already-running": "wait for the other run to end, or stop it: one run of a request at a time",
+        },
     ),
+    ("unknown", "environment", {"not-started": "name a command that exists on the host, with its path if need be"}),
     (
         "unknown",
         _EDIT,

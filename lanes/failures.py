@@ -1,18 +1,23 @@
 """Why did it fail? The text of a log and the facts of its end in, one cause with its evidence and smallest mend out.
 
-Looked for is the *root*: the first cause, not the last line. A launcher's summary, a peer that waited for a dead rank, a
-warning, an error that the run outlived, and the advice inside a message weigh less than the cause itself. What nothing
-here knows is `unknown`, with the end of the log as evidence, and never a guess (S13-R21). No network, no model.
+Looked for is the *root*: what was raised first, not what was printed last. The form of the log is read before its words
+(lanes/log_structure.py): source lines and hints are no evidence at all; a launcher's summary, a peer that waited for a dead
+rank, a warning, an exception that was caught and reported, and an error that the run outlived weigh less than the cause.
+What nothing here knows is `unknown`, with what was raised first as evidence, and never a guess (S13-R21). No network, no
+model.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from lanes.failure_codes import CODES, UNRECOGNISED, Category, Route
+from lanes.failure_rules import judge
 from lanes.failure_signatures import Signature, signatures
+from lanes.log_reduction import reduced
+from lanes.log_structure import HINTS, Raised, Structure, body_of, structure_of, without_hints
 from lanes.renames import is_renamed
 
 # A run that went on this many bars or metric lines after an error has outlived it (another rank prints a few).
@@ -21,31 +26,57 @@ OUTLIVED_AFTER = 20
 # what weighs less than the last number is no cause: better none than a wrong one.
 OUTLIVED, HARMLESS, LOGGED, LEAST = 0.2, 0.2, 0.5, 0.75
 SILENT_S = 1_800.0
-MANY_LINES, END_LINES, LONG_LINE, MANY_HITS = 1_000, 400, 4_000, 16
+MANY_HITS = 16
 NEAR_BEFORE, NEAR_AFTER = 400, 600
+# How Hemma itself ends a command (README, Exit codes): weaker than a cause in the log, except the time it was given.
+OWN_ENDINGS: Mapping[int, tuple[str, float, str]] = {
+    75: ("needs-person", 0.8, "ended with 75: a person must decide"),
+    124: ("time-limit", 2.4, "ended with 124: past its --timeout"),
+    126: ("not-started", 1.2, "ended with 126: the command was found and cannot be executed"),
+    127: ("not-started", 1.2, "ended with 127: the command was not found"),
+    130: ("stopped", 1.0, "ended with 130: interrupted"),
+    143: ("stopped", 1.0, "ended with 143: stopped"),
+}
 
 _ANSI = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _WARNING = re.compile(r"\b[A-Z]\w+Warning\b")
-_BELOW_ERROR = re.compile(r"\b(?:Warning|WARN|WARNING|INFO|DEBUG)\b|\[(?:W|I)\d*[ :]")
+_BELOW_ERROR = re.compile(r"\b(?:Warning|WARN|WARNING|INFO|DEBUG)\b|\[(?:W|I)\d*[ :]|\A[WI]\d{0,4} ")
 _ADVICE = re.compile(
-    r"\b(?:if (?:you|this|it|there)|to avoid|avoid|prevent|in case of|against|when|whether|retry(?:ing)? (?:after|on)"
-    r"|recover(?:ed|ing)? from|handl(?:e|ed|ing)|(?:can|may|could|might) (?:cause|lead|result)|skip(?:ped|ping)?|detect(?:ed|ing)?|not a|no)\W+(?:\w+\W+){0,3}$",
+    r"\b(?:if (?:you|this|it|there)|to avoid|avoid|prevent|in case of|against|when(?! i\b)|whether|retry(?:ing)? (?:after|on)"
+    r"|recover(?:ed|ing)? from|handl(?:e|ed|ing)|(?:can|may|could|might) (?:cause|lead|result)|skip(?:ped|ping)?|detect(?:ed|ing)?)\W+(?:\w+\W+){0,3}$|\b(?:not a|no)\W+(?:\w+ ){0,1}$",
     re.IGNORECASE,
+)
+# What follows on the same line when the program went on without what failed, or tries it again.
+_WENT_ON = re.compile(
+    r"\b(?:ignor(?:ed|ing)|falling back|fall(?:s|ing)? ?back|skipping|(?:will be|is|being) disabled|(?:continu|proceed)ing without"
+    r"|not fatal|non-?fatal)\b",
+    re.IGNORECASE,
+)
+_TRIES_AGAIN = re.compile(
+    r"\b(?:retrying|will retry|retry loop|trying again|attempt \d+ ?(?:/|of) ?\d+)\b", re.IGNORECASE
+)
+# torch says as a warning what is the cause: it found no usable card.
+_CARD_WARNING = re.compile(r"\w+Warning: (?:CUDA initialization|Can't initialize NVML)")
+# What other ranks, workers and clients say after the first of them failed.
+CONSEQUENCES = frozenset({"network", "nccl-timeout", "nccl-error", "rendezvous-timeout", "terminated", "stopped"})
+_TRANSPORT = re.compile(
+    r"Connection|Timeout|TimedOut|OSError|IOError|gaierror|HTTP|SSL|BrokenPipe|EOFError|Remote|Dist\w*Error|Comm|Socket|Protocol|Retry"
+    r"|Interrupt|Exit|Queue|Empty|LocalEntryNotFound|Client|Download"
 )
 # What reports that a process below it failed, and not why.
 _LAUNCHER = re.compile(r"CalledProcessError|ChildFailedError|ProcessRaisedException|ProcessExitedException|SystemExit")
-_EXCEPTION = re.compile(r"^.{0,120}?\b[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)\b(?::| ?$)", re.MULTILINE)
-# What numbers, addresses and bars are written with.
-_NUMBERS = b"0123456789abcdefABCDEF.:,<?|/[]- " + "█▏▎▍▌▋▊▉".encode()
-_TROUBLE = re.compile(
-    r"rror|xception|[Ff]ail|FAIL|[Kk]ill|[Nn]a[Nn]\b|[Oo]ut of|LIMIT|limit|[Dd]enied|orbidden|not found|[Nn]o module|annot"
-    r"|ime[d]? ?out|[Nn]ot |Xid|lost|refus|[Aa]bort|[Ss]tuck|hang|quota|Quota|PREEMPT"
-).search
+_BARE = re.compile(
+    r"(?:[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Failure|StopIteration)|StopIteration|Traceback \(most recent call last\))\s*:?"
+    r"|what\(\):|[=\-_*\s]*"
+)
 
 
 @dataclass(frozen=True)
 class FailureFacts:
-    """What the supervisor knows of the end. `silent_s`: since the last line or metric; `None`: not known."""
+    """What the supervisor knows of the end. `silent_s`: since the last line or metric; `None`: not known.
+
+    `ended` is the supervisor's own word where it ended the command itself: stopped, timed-out, not-started.
+    """
 
     exit_code: int | None = None
     signal: int | None = None
@@ -54,6 +85,7 @@ class FailureFacts:
     preempted: bool = False
     silent_s: float | None = None
     disk_free_bytes: int | None = None
+    ended: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,6 +119,7 @@ class _Finding:
     offset: int  # in the cleaned text; -1: a fact
     line: str
     name: str = ""
+    is_said_softly: bool = False  # only at the level of a warning or below
 
 
 def classify(text: str, facts: FailureFacts | None = None) -> Diagnosis:
@@ -96,18 +129,20 @@ def classify(text: str, facts: FailureFacts | None = None) -> Diagnosis:
     Requirements: S13-R01, S13-R04, S13-R10..R22.
     """
     clean = _ANSI.sub("", text) if "\x1b" in text else text
-    every = (*_from_facts(facts or FailureFacts()), *_from_text(clean))
+    view = _view(clean)
+    every = (*_from_facts(facts or FailureFacts()), *_from_text(view))
     findings = [finding for finding in every if finding.weight >= LEAST]
     if not findings:
-        return _unrecognised(clean)
+        return _unrecognised(view)
     root = max(findings, key=lambda finding: (finding.weight, -finding.offset))
+    if (first := _raised_instead(view, root)) is not None:
+        return _unrecognised(view, first)
     code = _refined(root)
     known = CODES[code]
-    number = clean.count("\n", 0, root.offset) + 1 if root.offset >= 0 else 0
     return Diagnosis(
         known.category,
         code,
-        (Evidence(root.line, number),),
+        (_evidence(clean, root.offset) if root.offset >= 0 else Evidence(root.line, 0),),
         known.mend.replace("{name}", root.name or "it"),
         known.routes_to,
     )
@@ -117,12 +152,56 @@ def _refined(root: _Finding) -> str:
     return "renamed-argument" if root.code == "unknown-argument" and is_renamed(root.name) else root.code
 
 
-def _unrecognised(clean: str) -> Diagnosis:
-    raised = [found.start() for found in _EXCEPTION.finditer(clean) if not _LAUNCHER.search(found.group())]
-    offsets = raised[-1:] if raised else list(_last_lines(clean))
-    evidence = tuple(Evidence(_line_at(clean, offset), clean.count("\n", 0, offset) + 1) for offset in offsets)
+def _unrecognised(view: _View, first: Raised | None = None) -> Diagnosis:
+    """Nothing known: what was raised first, else the end of the log."""
+    clean = view.clean
+    first = first or next(iter(_causes(view)), None)
+    offsets = [view.starts[first.line]] if first is not None else list(_last_lines(clean))
+    evidence = tuple(_evidence(clean, offset) for offset in offsets)
     known = CODES[UNRECOGNISED]
-    return Diagnosis(known.category, UNRECOGNISED, evidence, known.mend, known.routes_to)
+    return Diagnosis(known.category, UNRECOGNISED, tuple(dict.fromkeys(evidence)), known.mend, known.routes_to)
+
+
+def _causes(view: _View) -> Iterator[Raised]:
+    """What was raised and counts, in order; of a run that outlived errors those after them first."""
+    counted = [each for each in view.structure.raised if each.share == 1.0 and not _LAUNCHER.search(each.kind)]
+    yield from (each for each in counted if view.starts[each.line] >= view.outlived)
+    yield from (each for each in counted if view.starts[each.line] < view.outlived)
+
+
+def _raised_instead(view: _View, root: _Finding) -> Raised | None:
+    """The program's own exception that the root is no cause of: it was raised before a mere consequence, or after a warning."""
+    if root.is_said_softly:
+        after = (each for each in _causes(view) if view.starts[each.line] > root.offset)
+        return next((each for each in after if not _TRANSPORT.search(each.kind)), None)
+    if root.code not in CONSEQUENCES:
+        return None
+    for each in _causes(view):
+        if not view.outlived <= view.starts[each.line] < root.offset or _TRANSPORT.search(each.kind):
+            continue
+        later = next((other for other in view.structure.raised if other.line > each.line), None)
+        if later is None or not later.is_linked or view.starts[later.line] > root.offset:
+            return each
+    return None
+
+
+def _evidence(clean: str, offset: int) -> Evidence:
+    """The line at this place; where it is a bare name or mark, the line that says more: the next, else the one before."""
+    line, number = _line_at(clean, offset), clean.count("\n", 0, offset) + 1
+    if _says(line):
+        return Evidence(line, number)
+    lines = clean.split("\n")
+    below = range(number, min(len(lines), number + 4))
+    above = range(number - 2, max(-1, number - 12), -1)
+    for at in (*below, *above):
+        said = lines[at].rpartition("\r")[2].strip()[:2_000]
+        if _says(said) and not HINTS.search(said):
+            return Evidence(said, at + 1)
+    return Evidence(line, number)
+
+
+def _says(line: str) -> bool:
+    return not _BARE.fullmatch(body_of(line)[1].strip())
 
 
 def _last_lines(clean: str, count: int = 3) -> Iterator[int]:
@@ -141,7 +220,8 @@ def _line_at(clean: str, offset: int) -> str:
 
 
 def _from_facts(facts: FailureFacts) -> Iterator[_Finding]:
-    killed = facts.signal == 9 or facts.exit_code in {137, -9}
+    is_ours = facts.ended in {"stopped", "timed-out", "not-started"}
+    killed = (facts.signal == 9 or facts.exit_code in {137, -9}) and not is_ours
     if facts.preempted:
         yield _Finding("preempted", 4.0, -1, "the machine was taken back")
     if facts.cgroup_oom_kills:
@@ -153,12 +233,17 @@ def _from_facts(facts: FailureFacts) -> Iterator[_Finding]:
     silent = facts.silent_s is not None and facts.silent_s >= SILENT_S
     if silent:
         yield _Finding("silent", 2.45 if facts.timed_out else 1.6, -1, f"nothing logged for {facts.silent_s:.0f} s")
-    if facts.timed_out:
+    if facts.timed_out or facts.ended == "timed-out":
         yield _Finding("time-limit", 2.4, -1, "ended at its time limit")
+    elif facts.ended == "stopped":
+        yield _Finding("stopped", 1.0, -1, "it was stopped")
     elif killed:
         yield _Finding("host-ram-kill", 1.7, -1, "ended by SIGKILL that nobody here sent")
     elif facts.signal in {1, 2, 15}:
         yield _Finding("terminated", 1.0, -1, f"ended by signal {facts.signal}")
+    elif facts.exit_code is not None and facts.exit_code in OWN_ENDINGS:
+        code, weight, fact = OWN_ENDINGS[facts.exit_code]
+        yield _Finding(code, weight, -1, fact)
     elif facts.signal == 11:
         yield _Finding("segfault", 1.9, -1, "ended by signal 11")
 
@@ -166,21 +251,47 @@ def _from_facts(facts: FailureFacts) -> Iterator[_Finding]:
 # --- the text ------------------------------------------------------------------------------------------------------
 
 
-def _from_text(clean: str) -> Iterator[_Finding]:
-    reduced, starts = _reduced(clean)
-    probe, outlived = _lower(reduced).replace("\n", " "), _outlived_before(clean)
+@dataclass(frozen=True)
+class _View:
+    """A log made ready: `text` has no repeated lines, source lines or hints; `starts`: its lines' places in `clean`."""
+
+    clean: str
+    text: str
+    starts: list[int]
+    structure: Structure
+    outlived: int
+
+
+def _view(clean: str) -> _View:
+    lines, starts = reduced(clean)
+    structure = structure_of(lines)
+    shown = (" " * len(line) if number in structure.source else line for number, line in enumerate(lines))
+    return _View(clean, without_hints("\n".join(shown)), starts, structure, _outlived_before(clean))
+
+
+def _from_text(view: _View) -> Iterator[_Finding]:
+    clean, text = view.clean, view.text
+    probe = _lower(text).replace("\n", " ")
     for signature in signatures():
         seen: set[int] = set()
         for needle in signature.needles:
             for at in _positions(probe, needle):
-                found = _confirmed(signature, reduced, at)
-                if found is None or (line := reduced.rfind("\n", 0, at) + 1) in seen:
+                found = _confirmed(signature, text, at)
+                if found is None or (line := text.rfind("\n", 0, at) + 1) in seen:
                     continue
                 seen.add(line)
-                offset = starts[reduced.count("\n", 0, at)]
-                weight = signature.weight * _share(signature, found, reduced, line, is_outlived=offset < outlived)
+                row = text.count("\n", 0, at)
+                offset = view.starts[row]
+                share = _share(signature, found, text, line, is_outlived=offset < view.outlived)
+                weight = signature.weight * share * view.structure.shares.get(row, 1.0)
                 name = found.groupdict().get("name") or ""
-                yield _Finding(signature.code, weight, offset, _line_at(clean, offset), name.strip())
+                is_soft = share == LOGGED and not _CARD_WARNING.search(text, line, found.end() + 1)
+                yield _Finding(signature.code, weight, offset, _line_at(clean, offset), name.strip(), is_soft)
+    for raised in view.structure.raised:
+        offset = view.starts[raised.line]
+        share = raised.share * (OUTLIVED if offset < view.outlived else 1.0)
+        for judged in judge(raised):
+            yield _Finding(judged.code, judged.weight * share, offset, _line_at(clean, offset), judged.name)
 
 
 def _confirmed(signature: Signature, text: str, at: int) -> re.Match[str] | None:
@@ -188,7 +299,7 @@ def _confirmed(signature: Signature, text: str, at: int) -> re.Match[str] | None
     begin = max(0, at - NEAR_BEFORE)
     found = signature.pattern.search(text, begin, min(len(text), at + NEAR_AFTER))
     while found is not None and found.end() <= at:
-        found = signature.pattern.search(text, found.end() + 1, min(len(text), at + NEAR_AFTER))
+        found = signature.pattern.search(text, found.start() + 1, min(len(text), at + NEAR_AFTER))
     return found
 
 
@@ -197,9 +308,15 @@ def _share(signature: Signature, found: re.Match[str], text: str, line: int, *, 
     if CODES[signature.code].category == "divergence_nan":
         return 1.0
     before = text[line : found.start()]
+    if _CARD_WARNING.search(text, line, found.end() + 1):
+        return LOGGED
     if _ADVICE.search(before) or _WARNING.search(before):
         return HARMLESS
-    return (OUTLIVED if is_outlived else 1.0) * (LOGGED if _BELOW_ERROR.search(before) else 1.0)
+    after = text[found.end() : (text + "\n").find("\n", found.end())]
+    if _WENT_ON.search(after):
+        return HARMLESS
+    is_logged = _BELOW_ERROR.search(before) or _TRIES_AGAIN.search(after)
+    return (OUTLIVED if is_outlived else 1.0) * (LOGGED if is_logged else 1.0)
 
 
 def _outlived_before(clean: str) -> int:
@@ -234,36 +351,3 @@ def _lower(text: str) -> str:
     lowered = text.lower()
     # A few letters grow when lowered (U+0130): places in both texts must agree.
     return lowered if len(lowered) == len(text) else "".join(each.lower() if each.isascii() else each for each in text)
-
-
-def _reduced(clean: str) -> tuple[str, list[int]]:
-    """The text without repeated lines, and where each line that is left begins in `clean`.
-
-    A log is mostly bars and metrics that differ in numbers and addresses; one of each kind is enough to find what failed.
-    Lines that speak of an error count with their numbers (401 is not 404). Of a log that is still long, the end is kept
-    whole and of the rest the lines with a word of trouble.
-    """
-    seen: set[bytes] = set()
-    kept: list[tuple[int, str]] = []
-    offset = 0
-    for line in clean.replace("\r", "\n").split("\n"):
-        raw = line.encode("utf-8", "surrogatepass")
-        key = raw if b"rror" in raw else raw.translate(None, _NUMBERS)
-        if key not in seen:
-            seen.add(key)
-            kept.extend(_pieces(offset, line))
-        offset += len(line) + 1
-    if len(kept) > MANY_LINES:
-        telling = [pair for pair in kept[:-END_LINES] if _TROUBLE(pair[1])]
-        kept = telling[:END_LINES] + telling[END_LINES:][-END_LINES:] + kept[-END_LINES:]
-    return "\n".join(line for _, line in kept), [start for start, _ in kept]
-
-
-def _pieces(offset: int, line: str) -> Iterator[tuple[int, str]]:
-    """A line, or of a very long one its two ends."""
-    if len(line) <= LONG_LINE:
-        yield offset, line
-        return
-    half = LONG_LINE // 2
-    yield offset, line[:half]
-    yield offset + len(line) - half, line[-half:]

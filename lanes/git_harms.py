@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from manifests.commands import Remedy
+
 MERGE_ONLY = "merge-only"
 KEEP_WORK = "keep-work"
 KEEP_REFS = "keep-refs"
@@ -46,7 +48,7 @@ class Harm:
 
     rule: str
     does: str
-    steps: tuple[str, ...]
+    steps: tuple[Remedy, ...]
     doubt: Doubt | None = None
 
 

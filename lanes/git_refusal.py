@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from manifests.commands import joined
 from manifests.errors import NeedsPerson
 
 from lanes.git_guard import judge_early
@@ -39,6 +40,6 @@ def demand_run(argv: Sequence[str], shell: str | None = None) -> None:
     if not verdict.allowed:
         rules = ", ".join(dict.fromkeys(reason.rule for reason in verdict.reasons))
         facts = "; ".join(reason.fact for reason in verdict.reasons)
-        refused = GitRefused(f"{facts} (rule: {rules})", remedy="   or   ".join(verdict.next_steps))
+        refused = GitRefused(f"{facts} (rule: {rules})", remedy=joined(verdict.next_steps))
         refused.verdict = verdict
         raise refused

@@ -15,6 +15,9 @@ import dataclasses
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from manifests import commands
+from manifests.commands import Remedy, once
+
 from lanes import git_harms as harms
 from lanes.git_config import setting_harm
 from lanes.git_harms import Doubt, Harm
@@ -62,8 +65,8 @@ def harms_of(argv: Sequence[str]) -> list[tuple[Harm, str]]:
 def verdict_of(found: Sequence[tuple[Harm, str]]) -> Verdict:
     """The verdict that these harms make: allowed when there is none."""
     reasons = dict.fromkeys(Reason(harm.rule, f"`git {what}` {harm.does}") for harm, what in found)
-    steps = dict.fromkeys(step for harm, _ in found for step in harm.steps)
-    return Verdict(not found, tuple(reasons), tuple(steps))
+    steps = once(step for harm, _ in found for step in harm.steps)
+    return Verdict(not found, tuple(reasons), steps)
 
 
 def ours(argv: Sequence[str]) -> Verdict:
@@ -186,7 +189,7 @@ def _reset(command: str, words: Words, _: tuple[str, ...]) -> Found:
     if len(words.positionals) != 1 or words.paths or words.positionals[0] in ("HEAD", "@"):
         return
     commit = words.positionals[0]
-    steps = harms.MOVES_BACK.steps if words.paths is not None else (f"git reset -- {shlex.quote(commit)}",)
+    steps = harms.MOVES_BACK.steps if words.paths is not None else (commands.command("git reset -- {}", commit),)
     harm = _with(harms.MOVES_BACK, (*steps, *harms.MOVES_BACK.steps))
     yield dataclasses.replace(harm, doubt=Doubt(harms.MOVES, (commit,))), _shown(command, commit)
 
@@ -202,7 +205,7 @@ def _checkout(command: str, words: Words, _: tuple[str, ...]) -> Found:
     elif words.positionals and not makes_one and words.paths is None and not _is_commit(words.positionals[0]):
         name = words.positionals[0]
         does = "throws away the changes of a file of that name, if there is one"
-        steps = (f"git switch {shlex.quote(name)}", "git stash push -- <file>")
+        steps = (commands.command("git switch {}", name), "git stash push -- <file>")
         yield Harm(harms.KEEP_WORK, does, steps, Doubt(harms.FILE, (name,))), _shown(command, name)
 
 
@@ -316,8 +319,8 @@ def _pairs(words: Sequence[str]) -> list[tuple[str, str]]:
     return [(words[at], words[at + 1]) for at in range(len(words) - 1)]  # itertools.pairwise is Python 3.10
 
 
-def _with(harm: Harm, steps: Sequence[str]) -> Harm:
-    return dataclasses.replace(harm, steps=tuple(dict.fromkeys(steps)))
+def _with(harm: Harm, steps: Sequence[Remedy]) -> Harm:
+    return dataclasses.replace(harm, steps=once(steps))
 
 
 def _shown(*words: str) -> str:

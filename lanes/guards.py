@@ -6,6 +6,7 @@ nothing when one does not hold. What a broken one means is said here. Standard l
 
 from __future__ import annotations
 
+from manifests.commands import command, literal
 from manifests.errors import HemmaError, NotARepository, RootMissing, WrongDirectory
 
 TYPE_CHECKING = False
@@ -21,23 +22,50 @@ REQUIREMENTS: tuple[tuple[str, bool], ...] = (
     ("cwd_is_inside", True),
 )
 
+# How the host's clone may be related to this folder's (the words of remote/agent/clone.py) for it to be proven the same.
+PROVEN = ("same", "fork", "same-origin", "shared-commit")
+# No proof, and nothing that speaks against it: one side has no commit yet, is cut off, or git could not look.
+_NOTHING_AGAINST = ("unborn", "no-witness", "unreadable")
+
+
+def accepted_relations(*, is_run: bool, is_root_own: bool, is_host_said: bool) -> list[str] | None:
+    """The relations of the host's clone to this folder's with which a request may go on; None: any.
+
+    `is_root_own`: the root was said for this folder (its [tool.hemma], or a variable), not for all folders of this user;
+    only then may two clones be paired of which one is still empty. `is_host_said`: with -H, for this very command; a run
+    may then go anywhere, what changes a clone may not.
+    """
+    if is_run and is_host_said:
+        return None
+    if not is_root_own:
+        return list(PROVEN)
+    return [*PROVEN, *(_NOTHING_AGAINST if is_run else _NOTHING_AGAINST[:1])]
+
+
+def may_act_without_repository(*, is_run: bool, is_root_own: bool, is_host_said: bool) -> bool:
+    """Whether a request may go on from a folder that lies in no repository, where nothing can be compared."""
+    return is_run or is_root_own or is_host_said
+
 
 def judge(facts: dict[str, Any]) -> HemmaError | None:
     """The refusal that these guard facts call for, or None when a command may start.
 
     66 the root is not there, 67 it is no git work tree, 68 the working directory is not (in) the root of its repository.
+    (69, a clone of another repository: lanes.clone_identity.)
     """
     root, cwd, toplevel = facts.get("root"), facts.get("cwd"), facts.get("toplevel")
     if not facts.get("root_exists"):
         return _root_missing(root)
     if not facts.get("is_repository"):
         return NotARepository(
-            f"{root} on the host is not a git repository", remedy=f"on the host: git clone <origin> {root}"
+            f"{root} on the host is not a git repository", remedy=command("on the host: git clone ORIGIN {}", str(root))
         )
     if not facts.get("is_toplevel"):
         return WrongDirectory(
             f"{root} on the host lies inside the repository {toplevel}, it is not its root",
-            remedy=f'set root = "{toplevel}" in [tool.hemma], and use --cwd for the folder below it',
+            remedy=command(
+                "set root = {} in [tool.hemma], and use --cwd for the folder below it", literal(str(toplevel))
+            ),
         )
     if not facts.get("cwd_exists"):
         return WrongDirectory(

@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
+from manifests.commands import Remedy, command, listed
+
 from lanes.redaction import redact
 
 About = Literal["project", "host", "person"]
@@ -56,9 +58,10 @@ class GpuPlan:
 class Refused(ValueError):
     """An answer that is not taken: the rule, without the answer, and what to do."""
 
-    def __init__(self, rule: str, mend: str) -> None:
+    def __init__(self, rule: str, mend: Remedy) -> None:
         super().__init__(rule)
-        self.rule, self.mend = rule, mend
+        self.rule = rule
+        self.mend: Remedy = mend
 
 
 def accepted(key: str, answer: str, *, platforms: Collection[str] = (), known: Collection[str] = ()) -> str:
@@ -127,7 +130,7 @@ def _platform(text: str, platforms: Collection[str]) -> str:
     if name not in platforms:
         raise Refused(
             "is no platform that the runbooks know",
-            "one of: " + ", ".join(["ssh", *sorted(set(platforms) - {GENERIC})]),
+            command("one of: {}", listed(["ssh", *sorted(set(platforms) - {GENERIC})])),
         )
     return name
 

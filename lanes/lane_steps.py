@@ -9,12 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from manifests.commands import word as quoted
+from manifests.commands import Command, Remedy, command, joined
 from manifests.run import Lane
 
 # How a file of the work tree stands against its last commit. `asked`: it is only asked about.
 # `removed`: deleted and staged so. `gone`: staged as new, and removed again before any commit.
 State = Literal["asked", "untracked", "added", "changed", "deleted", "removed", "conflicted", "gone"]
+# How git makes a patch that can be applied elsewhere, whatever the user's settings are.
+_PATCH = Command("diff-index -p --binary")
+_PINNED_DIFF = Command(
+    "diff --binary -U3 --no-color --no-relative --no-textconv --no-ext-diff --submodule=short "
+    "--src-prefix=a/ --dst-prefix=b/"
+)
 _NOT_IN_INDEX: tuple[State, ...] = ("asked", "untracked")
 _NO_FILE: tuple[State, ...] = ("deleted", "removed")
 _NOT_IN_HEAD: tuple[State, ...] = ("untracked", "added")
@@ -28,20 +34,20 @@ class Edit:
     state: State = "asked"
 
 
-def first_step(lane: Lane, edit: Edit) -> str:
+def first_step(lane: Lane, edit: Edit) -> Remedy:
     """The next safe command for one file."""
     if edit.state == "conflicted":
-        return f"git mergetool -- {quoted(edit.name)}   (or leave the merge: git merge --abort)"
+        return command("git mergetool -- {}   (or leave the merge: git merge --abort)", edit.name)
     if edit.state == "gone":
-        return f"{_git([edit.name])} rm --cached -- {quoted(edit.name)}"
+        return command("{} rm --cached -- {}", _git([edit.name]), edit.name)
     if lane == "local":
         return _local([edit])[0]
     if edit.state == "asked":
-        return "".join(_edits([edit]))
+        return joined(_edits([edit]), "")
     return _put(edit.name) if edit.state in _NOT_IN_HEAD else _patch([edit.name], "HEAD")
 
 
-def steps(lane: Lane, edits: Sequence[Edit]) -> tuple[str, ...]:
+def steps(lane: Lane, edits: Sequence[Edit]) -> tuple[Remedy, ...]:
     """All commands that bring these files of one lane into the history, in order; MESSAGE stands for your words.
 
     Host-backed work goes to the host, is committed and pushed there, and comes back by a merge; what was edited here is
@@ -58,7 +64,7 @@ def steps(lane: Lane, edits: Sequence[Edit]) -> tuple[str, ...]:
     return _local(edits) if lane == "local" else _hosted(lane, edits)
 
 
-def revision_steps(lane: Lane, names: Sequence[str], revision: str) -> tuple[str, ...]:
+def revision_steps(lane: Lane, names: Sequence[str], revision: str) -> tuple[Remedy, ...]:
     """The commands that bring what differs from `revision` (or within A..B) in these files to where it belongs.
 
     It may be committed here already, so nothing is put aside: the host's commit and ours meet in a merge.
@@ -68,28 +74,32 @@ def revision_steps(lane: Lane, names: Sequence[str], revision: str) -> tuple[str
     return (_patch(names, revision), *_on_host([]), "hemma sync")
 
 
-def command_steps(lane: Lane, argv: Sequence[str]) -> tuple[str, ...]:
+def command_steps(lane: Lane, argv: Sequence[str]) -> tuple[Remedy, ...]:
     """How to start a command in its lane; nothing for Colab, where a slice starts it."""
-    text = " ".join(quoted(word) for word in argv)
+    text = command("{}", argv)
     already = argv[:2] == ["hemma", "run"] or argv[:1] == ["run-hemma"]
     return (
-        {"hemma": (text if already else f"hemma run -- {text}",), "local": (text,), "colab": ()}[lane] if text else ()
+        {"hemma": (text if already else command("hemma run -- {}", text),), "local": (text,), "colab": ()}[lane]
+        if text
+        else ()
     )
 
 
-def shell_steps(lane: Lane, text: str) -> tuple[str, ...]:
+def shell_steps(lane: Lane, text: str) -> tuple[Remedy, ...]:
     """How to start a shell line in its lane."""
-    return {"hemma": (f"hemma run --shell {quoted(text)}",), "local": (text,), "colab": ()}[lane]
+    # The line itself is what was asked about; one with line ends goes to a shell of its own, as one word.
+    here = Command(text) if text.isprintable() else command("bash -c {}", text)
+    return {"hemma": (command("hemma run --shell {}", text),), "local": (here,), "colab": ()}[lane]
 
 
-def _local(edits: Sequence[Edit]) -> tuple[str, ...]:
+def _local(edits: Sequence[Edit]) -> tuple[Remedy, ...]:
     names = [edit.name for edit in edits]
     new = [edit.name for edit in edits if edit.state in _NOT_IN_INDEX]
-    add = (f"{_git(new)} add -- {_names(new)}",) if new else ()
-    return (*add, f"{_git(names)} commit -m MESSAGE -- {_names(names)}", "hemma sync")
+    add = (command("{} add -- {}", _git(new), new),) if new else ()
+    return (*add, command("{} commit -m MESSAGE -- {}", _git(names), names), "hemma sync")
 
 
-def _hosted(lane: Lane, edits: Sequence[Edit]) -> tuple[str, ...]:
+def _hosted(lane: Lane, edits: Sequence[Edit]) -> tuple[Remedy, ...]:
     check = tuple(_check(edit) for edit in edits if lane == "colab" and edit.state not in _NO_FILE)
     if all(edit.state == "asked" for edit in edits):
         names = [edit.name for edit in edits if not edit.name.endswith("/")]
@@ -97,56 +107,53 @@ def _hosted(lane: Lane, edits: Sequence[Edit]) -> tuple[str, ...]:
     return (*check, *_moved(edits), *_put_aside(edits), "hemma sync")
 
 
-def _moved(edits: Sequence[Edit]) -> tuple[str, ...]:
+def _moved(edits: Sequence[Edit]) -> tuple[Remedy, ...]:
     """New files alone are put; else all of it goes as one patch, which the host merges and stages, or refuses whole."""
     names = [edit.name for edit in edits]
     if all(edit.state in _NOT_IN_HEAD for edit in edits):
         return (*(_put(name) for name in names), *_on_host(names))
     new = [edit.name for edit in edits if edit.state == "untracked"]
-    add = (f"{_git(new)} add -- {_names(new)}",) if new else ()
+    add = (command("{} add -- {}", _git(new), new),) if new else ()
     return (*add, _patch(names, "HEAD"), *_on_host([]))
 
 
-def _on_host(names: Sequence[str]) -> tuple[str, ...]:
+def _on_host(names: Sequence[str]) -> tuple[Remedy, ...]:
     """Commit these files there, or with none what is staged, and push."""
-    return (f"hemma commit -m MESSAGE{' -- ' if names else ''}{_names(names)}", "hemma push")
+    return (command("hemma commit -m MESSAGE -- {}", names) if names else "hemma commit -m MESSAGE", "hemma push")
 
 
-def _put_aside(edits: Sequence[Edit]) -> tuple[str, ...]:
+def _put_aside(edits: Sequence[Edit]) -> tuple[Remedy, ...]:
     # The stash takes only what the index knows (or nobody does), so a staged removal is unstaged first.
     removed = [edit.name for edit in edits if edit.state == "removed"]
     names = [edit.name for edit in edits]
-    unstage = (f"{_git(removed)} restore --staged -- {_names(removed)}",) if removed else ()
-    return (*unstage, f"{_git(names)} stash push --include-untracked -m 'now on the host' -- {_names(names)}")
+    unstage = (command("{} restore --staged -- {}", _git(removed), removed),) if removed else ()
+    return (*unstage, command("{} stash push --include-untracked -m 'now on the host' -- {}", _git(names), names))
 
 
-def _put(name: str) -> str:
-    return f"hemma put --parents {_operand(name)}"
+def _put(name: str) -> Command:
+    return command("hemma put --parents {}", _operand(name))
 
 
-def _patch(names: Sequence[str], revision: str) -> str:
-    # A text conversion for notebooks, or somebody's own diff program, would make the patch unusable.
-    how = "--binary --no-textconv --no-ext-diff"
-    return f"{_git(names)} diff {how} {quoted(revision)} -- {_names(names)} | hemma apply -"
+def _patch(names: Sequence[str], revision: str) -> Command:
+    # A range is for `git diff` only, which asks the user's settings: colours, prefixes, or a program of their own would
+    # make the patch unusable. diff-index asks none of them.
+    how = _PINNED_DIFF if ".." in revision else _PATCH
+    return command("{} {} {} -- {} | hemma apply -", _git(names), how, revision, names)
 
 
-def _edits(edits: Sequence[Edit]) -> tuple[str, ...]:
+def _edits(edits: Sequence[Edit]) -> tuple[Remedy, ...]:
     # A folder cannot be opened; the files in it are asked about one by one.
-    return tuple(f"hemma edit {_operand(edit.name)}" for edit in edits if not edit.name.endswith("/"))
+    return tuple(command("hemma edit {}", _operand(edit.name)) for edit in edits if not edit.name.endswith("/"))
 
 
-def _check(edit: Edit) -> str:
-    return f"hemma notebook check {_operand(edit.name)}"
+def _check(edit: Edit) -> Command:
+    return command("hemma notebook check {}", _operand(edit.name))
 
 
-def _operand(name: str) -> str:
-    return f"-- {quoted(name)}" if name.startswith("-") else quoted(name)
+def _operand(name: str) -> Command:
+    return command("-- {}" if name.startswith("-") else "{}", name)
 
 
-def _names(names: Sequence[str]) -> str:
-    return " ".join(quoted(name) for name in names)
-
-
-def _git(names: Sequence[str]) -> str:
+def _git(names: Sequence[str]) -> Command:
     """`git`, told to take names as they are where one of them would be a pattern to it (`*.md`, `:top`)."""
-    return "git --literal-pathspecs" if any(set(name) & set("*?[\\:") for name in names) else "git"
+    return Command("git --literal-pathspecs" if any(set(name) & set("*?[\\:") for name in names) else "git")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from manifests.commands import once
+
 from lanes.classification import Change, Decision
 from lanes.lane_steps import Edit, steps
 from lanes.verdict import Reason, Verdict
@@ -25,8 +27,10 @@ def judge_commit(change: Change, edits: Mapping[str, Edit]) -> Verdict:
         return Verdict(allowed=True)
     if len(found) > _MOST_SHOWN:
         return Verdict(allowed=False, reasons=_reasons(found), next_steps=("hemma where",))
-    todo = [step for group in hosted for step in steps(group.lane, [edits[each.subject] for each in group.decisions])]
-    return Verdict(allowed=False, reasons=_reasons(found), next_steps=tuple(todo))
+    todo = once(
+        step for group in hosted for step in steps(group.lane, [edits[each.subject] for each in group.decisions])
+    )
+    return Verdict(allowed=False, reasons=_reasons(found), next_steps=todo)
 
 
 def _reasons(found: Sequence[Decision]) -> tuple[Reason, ...]:

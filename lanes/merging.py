@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from manifests.commands import command
+from manifests.commands import Command, Remedy, command, once
 
 from lanes import origin_moves
 from lanes.clone_state import CloneState, Dirty, Lanes, Place
@@ -93,7 +93,7 @@ def plan_sync(
     # Only what may be accepted is: nobody accepts a merge in progress, or work that would be written over.
     questions = [each for each in refused if each.is_final or each.rule not in accepted or each.rule not in ACCEPTABLE]
     if questions:
-        steps = tuple(dict.fromkeys(each.mend for each in questions))
+        steps = once(each.mend for each in questions)
         verdict = Verdict(False, tuple(Reason(each.rule, each.fact) for each in questions), steps)
         return Escalation(verdict, {each.rule: each.paths for each in questions})
     if follows:
@@ -109,21 +109,23 @@ def plan_sync(
 
 def _not_ready(clone: CloneState) -> list[_Question]:
     where = "the host's clone" if clone.place == "host" else "the local clone"
-    run = "hemma run -- git" if clone.place == "host" else "git"
+    run = Command("hemma run -- git" if clone.place == "host" else "git")
     found: list[_Question] = []
     if clone.operation:
         fact = f"{where} is in the middle of a {clone.operation}"
-        way_out = f"{run} {clone.operation} {'reset' if clone.operation == 'bisect' else '--abort'}"
-        found.append(_Question("operation-in-progress", fact, f"{run} status, then finish it or: {way_out}"))
+        way_out = command("{} {} {}", run, clone.operation, "reset" if clone.operation == "bisect" else "--abort")
+        found.append(
+            _Question("operation-in-progress", fact, command("{} status, then finish it or: {}", run, way_out))
+        )
     elif any(entry.kind == "conflicted" for entry in clone.dirty):
-        found.append(_Question("conflicted", f"{where} has unresolved conflicts", f"{run} status"))
+        found.append(_Question("conflicted", f"{where} has unresolved conflicts", command("{} status", run)))
     if clone.is_index_locked:
         fact = f"{where} has a locked index: another git works there, or died"
-        found.append(_Question("index-locked", fact, f"wait, or see who: {run} status"))
+        found.append(_Question("index-locked", fact, command("wait, or see who: {} status", run)))
     if clone.branch is None:
-        found.append(_Question("detached", f"{where} is on no branch", f"{run} switch BRANCH"))
+        found.append(_Question("detached", f"{where} is on no branch", command("{} switch BRANCH", run)))
     elif clone.head is None:
-        found.append(_Question("unborn", f"{where} has no commit yet on {clone.branch}", f"{run} commit"))
+        found.append(_Question("unborn", f"{where} has no commit yet on {clone.branch}", command("{} commit", run)))
     return found
 
 
@@ -131,7 +133,7 @@ def _one_branch(local: CloneState, host: CloneState) -> list[_Question]:
     if None in (local.branch, host.branch) or local.branch == host.branch:
         return []
     fact = f"the host is on {host.branch}, the local clone on {local.branch}"
-    return [_Question("other-branch", fact, f"git switch {host.branch}")]
+    return [_Question("other-branch", fact, command("git switch {}", str(host.branch)))]
 
 
 def _upstream(clone: CloneState, local: CloneState, host: CloneState) -> list[_Question]:
@@ -141,10 +143,10 @@ def _upstream(clone: CloneState, local: CloneState, host: CloneState) -> list[_Q
     where = "the host's clone" if clone.place == "host" else "the local clone"
     if local.origin_head is None and host.origin_head is None:
         return [_Question("no-upstream", f"origin has no branch {clone.branch} that {where} knows of", "hemma push")]
-    run = "hemma run -- git" if clone.place == "host" else "git"
+    run = Command("hemma run -- git" if clone.place == "host" else "git")
     fact = f"{where} does not fetch origin's {clone.branch}"
-    names = command("{} {}", clone.remote, clone.branch or "")
-    return [_Question("no-upstream", fact, f"{run} remote set-branches --add {names}")]
+    add = command("{} remote set-branches --add {} {}", run, clone.remote, clone.branch or "")
+    return [_Question("no-upstream", fact, add)]
 
 
 def _pushes_elsewhere(local: CloneState, host: CloneState, *, brings_back: bool) -> Iterable[_Question]:
@@ -214,8 +216,9 @@ def _notebooks(lanes: Lanes) -> list[_Question]:
     return [_question(LOGIC_IN_CELLS, f"logic would move into the cells of {_some(paths)}", paths)]
 
 
-def _question(rule: str, fact: str, paths: tuple[str, ...], instead: str = "") -> _Question:
-    return _Question(rule, fact, f"{instead}hemma sync --accept {rule}   ({ACCEPTABLE[rule]})", paths)
+def _question(rule: str, fact: str, paths: tuple[str, ...], instead: Remedy = "") -> _Question:
+    accept = command("hemma sync --accept {}   ({})", rule, Command(ACCEPTABLE[rule]))
+    return _Question(rule, fact, command("{}{}", Command(instead), accept), paths)
 
 
 def _paths(entries: Iterable[Dirty]) -> tuple[str, ...]:

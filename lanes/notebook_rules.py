@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
+from manifests.commands import Remedy
+
 from lanes.notebook_code import take_apart
 from lanes.notebook_commands import Fault, judge
 from lanes.notebook_format import BrokenNotebook, Cell, Raw, read
@@ -22,7 +24,7 @@ from lanes.notebook_sections import sections
 from lanes.slice_sealed import is_sealed, sealed_files
 
 # rule -> what mends a finding of it
-MENDS = {
+MENDS: dict[str, Remedy] = {
     "function": "move it into a committed module and call that: !python -m PACKAGE.MODULE",
     "class": "move it into a committed module and call that: !python -m PACKAGE.MODULE",
     "row-selection": "choose rows in a committed preprocessing module: !python -m PACKAGE.MODULE",
@@ -51,7 +53,7 @@ class Finding:
     line: int | None
     rule: str
     fact: str
-    mend: str
+    mend: Remedy
 
 
 def check_thin(notebook: Raw) -> list[Finding]:

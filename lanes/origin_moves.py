@@ -9,14 +9,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterator
 
-from manifests.commands import command
+from manifests.commands import Command, Remedy, command
 
 from lanes.clone_state import CloneState, Lanes
 
 REWRITTEN = "origin-rewritten"
 GONE = "origin-branch-gone"
 ELSEWHERE = "push-elsewhere"
-RESTORE = "hemma sync --restore"
+RESTORE = Command("hemma sync --restore")
 _SHOWN = 3
 
 
@@ -29,7 +29,7 @@ class Question:
 
     rule: str
     fact: str
-    mend: str
+    mend: Remedy
     paths: tuple[str, ...] = ()
     is_final: bool = False
 
@@ -60,17 +60,19 @@ def _rewritten(local: CloneState, host: CloneState, stuck: list[CloneState]) -> 
         f"({_some(most.shown, most.count)}) {'is' if most.count == 1 else 'are'} no longer in it, and still in {who}; "
         f"{_mover(holders)}"
     )
-    restore = f"{RESTORE}   (origin gets these commits again, without force)"
+    restore = command("{}   (origin gets these commits again, without force)", RESTORE)
     if stuck:
         names = " and ".join(_where(clone) for clone in stuck)
-        keep = "git branch kept" if stuck[0].place == "local" else "hemma run -- git branch kept"
+        keep = Command("git branch kept" if stuck[0].place == "local" else "hemma run -- git branch kept")
         stops = f"{fact}; {names} merged commits of its own into them, and merges cannot be picked anew"
-        mend = f"{restore}; or keep yours ({keep}) and start anew from what origin has"
+        mend = command("{}; or keep yours ({}) and start anew from what origin has", restore, keep)
         return Question(REWRITTEN, stops, mend, is_final=True)
     own = sum(len(clone.lost.own) for clone in holders if clone.lost)
     kept = f"; {_commits(own)} of your own {'is' if own == 1 else 'are'} picked anew on top" if own else ""
-    go_along = f"hemma sync --accept {REWRITTEN}   (your branch follows origin, after a backup{kept})"
-    return Question(REWRITTEN, fact, f"{go_along}, or {restore}")
+    go_along = command(
+        "hemma sync --accept {}   (your branch follows origin, after a backup{})", REWRITTEN, Command(kept)
+    )
+    return Question(REWRITTEN, fact, command("{}, or {}", go_along, restore))
 
 
 def _mover(holders: list[CloneState]) -> str:
@@ -98,10 +100,12 @@ def _gone(local: CloneState, host: CloneState) -> Question:
         f"origin had a branch {branch}{last}, and has none now: {rest}; "
         f"whoever may delete branches of {clones[0].origin_url or 'origin'} could have done it"
     )
-    there = command("{}", told.elsewhere) if told.elsewhere else "BRANCH"
-    go_along = f"to go along: hemma run -- git switch {there} && git switch {there} && hemma sync"
+    there = told.elsewhere or "BRANCH"
+    go_along = command("to go along: hemma run -- git switch {} && git switch {} && hemma sync", there, there)
     return Question(
-        GONE, fact, f"{go_along}   (your branch stays in both clones), or {RESTORE}   (origin gets it again)"
+        GONE,
+        fact,
+        command("{}   (your branch stays in both clones), or {}   (origin gets it again)", go_along, RESTORE),
     )
 
 
@@ -113,8 +117,8 @@ def follow_questions(local: CloneState, host: CloneState, lanes: Lanes) -> Itera
         changes = set(clone.lost.changes)
         touched = tuple(sorted({entry.path for entry in clone.dirty if entry.path in changes}))
         if touched:
-            run = "hemma run -- " if clone.place == "host" else ""
-            mend = f"{run}git stash push, then hemma sync --accept {REWRITTEN}"
+            run = Command("hemma run -- git" if clone.place == "host" else "git")
+            mend = command("{} stash push, then hemma sync --accept {}", run, REWRITTEN)
             fact = f"uncommitted changes in {_where(clone)} are in the way of going along with origin: {_some(touched, len(touched))}"
             yield Question(
                 f"{clone.place}-overwritten" if clone.place == "host" else "local-uncommitted", fact, mend, touched
@@ -125,20 +129,20 @@ def follow_questions(local: CloneState, host: CloneState, lanes: Lanes) -> Itera
                 f"{len(clone.holding)} live runs hold the host's tree ({_some(clone.holding, len(clone.holding))}), "
                 f"and {_some(runtime, len(runtime))} would change"
             )
-            mend = f"wait for them, or hemma sync --accept {REWRITTEN} --accept runs-hold-the-tree"
+            mend = command("wait for them, or hemma sync --accept {} --accept runs-hold-the-tree", REWRITTEN)
             yield Question("runs-hold-the-tree", fact, mend, runtime)
 
 
 def elsewhere(clone: CloneState) -> Question:
     """A push of this clone would go to another remote than the one that the three are brought together at."""
-    run = "hemma run -- " if clone.place == "host" else ""
+    run = Command("hemma run -- git" if clone.place == "host" else "git")
     fact = (
         f"{_where(clone)} pushes {clone.branch} to {clone.push_remote} ({clone.push_key}) and fetches it from {clone.remote}: "
         "a sync brings the three together at one remote"
     )
-    mend = command("git config {} {}", f"branch.{clone.branch}.pushRemote", clone.remote)
-    own = "hemma push" if clone.place == "host" else "git push"
-    mend = f"{own}   (it goes to {clone.push_remote}), or {run}{mend}"
+    own = Command("hemma push" if clone.place == "host" else "git push")
+    key = f"branch.{clone.branch}.pushRemote"
+    mend = command("{}   (it goes to {}), or {} config {} {}", own, clone.push_remote or "", run, key, clone.remote)
     return Question(ELSEWHERE, fact, mend)
 
 

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from manifests.commands import Remedy
+
 from lanes.verdict import Reason, Verdict
 
 GIB = 1 << 30
@@ -207,7 +209,7 @@ def _cpu_plan(requested: Dtype | None) -> PrecisionPlan | Verdict:
     )
 
 
-def _no(fact: str, step: str) -> Verdict:
+def _no(fact: str, step: Remedy) -> Verdict:
     return Verdict(False, (Reason("a precision that the hardware has", fact),), (step,))
 
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
+from manifests.commands import command
 from manifests.evidence import Evidence, Hashes, Stage
 
 from lanes.gates import newest_of, standing
@@ -74,7 +75,7 @@ def readiness(evidence: Sequence[Evidence], hashes_now: Hashes, *, accepts: Coll
             items, Verdict(True, (Reason("every item is satisfied (S8-R04)", f"{len(items)} of {len(items)}"),))
         )
     reasons = tuple(Reason(f"{item.name} (S8-R04)", item.fact) for item in missing)
-    steps = tuple(dict.fromkeys(f"complete it in the stage {item.stage}" for item in missing))
+    steps = tuple(dict.fromkeys(command("complete it in the stage {}", item.stage) for item in missing))
     return Readiness(items, Verdict(False, reasons, steps))
 
 

@@ -12,6 +12,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Literal
 
+from manifests.commands import command, literal
 from manifests.errors import UsageError
 from manifests.run import Lane
 from manifests.settings import LaneRules, lane_rules
@@ -48,7 +49,9 @@ def rules_from(table: LaneRules) -> tuple[Rule, ...]:
     try:
         said = lane_rules(table)
     except ValueError as error:
-        raise UsageError(f"{TABLE}: {error}", remedy=f'mend the rule in {TABLE}, e.g. "docs/**" = "local"') from error
+        raise UsageError(
+            f"{TABLE}: {error}", remedy='mend the rule in [tool.hemma.lanes], e.g. "docs/**" = "local"'
+        ) from error
     mine = tuple(
         Rule(rule.name or patterns[0], rule.lane, kind, patterns, rule.why or f"{TABLE} says so")
         for rule in said
@@ -78,12 +81,15 @@ def _check(rule: Rule) -> None:
         if wrong:
             raise UsageError(
                 f"{TABLE}: rule `{rule.name}`: `{pattern}` {wrong}",
-                remedy=f"mend `{pattern}` in {TABLE}, e.g. {rule.kind} = {example}",
+                remedy=command("mend {} in [tool.hemma.lanes], e.g. {} = {}", pattern, rule.kind, literal(example)),
             )
     if rule.kind in PATH_KINDS and all(pattern.startswith("!") for pattern in rule.patterns):
         raise UsageError(
             f"{TABLE}: rule `{rule.name}` has exceptions only, so it never matches",
-            remedy=f'name in {TABLE} what they are exceptions of, e.g. {rule.kind} = ["docs/**", "!docs/api/**"]',
+            remedy=command(
+                "name in [tool.hemma.lanes] what they are exceptions of, e.g. {} = ['docs/**', '!docs/api/**']",
+                rule.kind,
+            ),
         )
 
 

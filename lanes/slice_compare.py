@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from manifests.commands import command
 from manifests.errors import UsageError
 from manifests.slices import SliceIndex
 
@@ -55,7 +56,7 @@ def localized_paths(index: SliceIndex, present: Mapping[str, Any], wanted: Seque
                 remedy="declare it under `localizable` in the manifest and issue the slice again",
             )
         if "\0" in path or "\n" in path:
-            raise UsageError(f"{name}: a path is one line of text", remedy=f"{name}=/mnt/data")
+            raise UsageError(f"{name}: a path is one line of text", remedy=command("{}=/mnt/data", name))
         made.pop(name, None)
         if path:
             made[name] = path

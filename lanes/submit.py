@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from manifests.commands import Remedy, command, once
+
 from lanes.redaction import redact
 from lanes.verdict import Reason, Verdict
 
@@ -69,22 +71,23 @@ def invariant(
     `clone_here` is the clone on the machine that asks: a place in it is named by its path in the repository instead.
     """
     reasons = [*_secrets(request)]
-    steps = ["put it into the environment of the host, and name the variable"] if reasons else []
+    steps: list[Remedy] = ["put it into the environment of the host, and name the variable"] if reasons else []
     for place in named:
         reason, step = _fault(place, exists, (clone_here or "").rstrip("/"))
         reasons += [reason] if reason else []
-        steps += [step] if step else []
+        if step:
+            steps.append(step)
     if not reasons:
         return Verdict(True, (Reason("submit invariant (S8-R05)", "no secret, and every place is there"),))
-    return Verdict(False, tuple(reasons), tuple(dict.fromkeys(steps)))
+    return Verdict(False, tuple(reasons), once(steps))
 
 
-def _fault(place: Place, exists: Mapping[str, bool], clone: str) -> tuple[Reason | None, str]:
+def _fault(place: Place, exists: Mapping[str, bool], clone: str) -> tuple[Reason | None, Remedy]:
     rule = "a request names no place of another machine (S8-R05)"
     if clone and (place.path == clone or place.path.startswith(clone + "/")) and not exists.get(place.to_ask):
         inside = place.path[len(clone) :].strip("/") or "."
         fact = f"{place.key}: {place.path} is in the clone on this machine, not on the host"
-        return Reason(rule, fact), f"{place.key}: {inside}"
+        return Reason(rule, fact), command("{}: {}", place.key, inside)
     if place.is_foreign:
         return Reason(rule, f"{place.key}: {place.path} is a path of Windows, the host has none"), _instead(place)
     if exists.get(place.to_ask):
@@ -94,10 +97,10 @@ def _fault(place: Place, exists: Mapping[str, bool], clone: str) -> tuple[Reason
     return Reason(rule, f"{place.key}: {what} not on the host{whose}"), _instead(place)
 
 
-def _instead(place: Place) -> str:
+def _instead(place: Place) -> Remedy:
     if place.is_output:
-        return f"{place.key}: a folder that the host has, for example ~/hemma-models"
-    return f"{place.key}: put it into the repository (hemma put FILE) and name it by its path there"
+        return command("{}: a folder that the host has, for example ~/hemma-models", place.key)
+    return command("{}: put it into the repository (hemma put FILE) and name it by its path there", place.key)
 
 
 def _secrets(request: Mapping[str, Any]) -> Iterator[Reason]:

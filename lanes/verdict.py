@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from manifests.commands import Remedy
+
 
 @dataclasses.dataclass(frozen=True)
 class Reason:
@@ -20,7 +22,7 @@ class Verdict:
 
     allowed: bool
     reasons: tuple[Reason, ...] = ()
-    next_steps: tuple[str, ...] = ()
+    next_steps: tuple[Remedy, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The verdict as agents read it under --json."""

@@ -15,6 +15,7 @@ import dataclasses
 import fnmatch
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from manifests.commands import command, literal
 from manifests.verify import (
     EntryRow,
     Finding,
@@ -224,7 +225,7 @@ class _Judged:
         facts = source.facts
         found: list[Finding] = []
         if facts.broken:
-            remedy = f"python -m py_compile {row.path}"
+            remedy = command("python -m py_compile {}", row.path)
             found.append(Finding.of(row, "broken", f"Python cannot read it: {facts.broken}", remedy, facts.broken_line))
         elif stub := self._stub(source):
             kind: FindingKind = "empty" if stub == "empty" else "stub" if stub.startswith("stub") else "placeholder"
@@ -260,7 +261,7 @@ class _Judged:
             Finding(
                 kind="dynamic", path=sources[module].path, module=module,
                 message=f"a dynamic import of {said!r}: the name stands nowhere in this file",
-                remedy=f'name what it loads in [tool.hemma.verify] entry = ["…"]; another\'s: loads_others = ["{module}"]',
+                remedy=command("name what it loads in [tool.hemma.verify] entry, or whose it loads: loads_others = [{}]", literal(module)),
             )
             for module, said in sorted(set(self.reached.unresolved))
             if sources[module].role == "module" and not matches(sources[module], declared)

@@ -11,12 +11,14 @@ Standard library only: the `hemma run` path imports this module.
 
 from __future__ import annotations
 
+import os
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from typing import LiteralString, TypeAlias
 
-    Value: TypeAlias = str | int | float | Sequence[str]
+    Value: TypeAlias = str | os.PathLike[str] | int | float | Sequence[str]
 
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./-_")
 # What could end a $'…', or mean the history to an interactive shell; octal, since no digit after it can belong to it.
@@ -24,9 +26,16 @@ _ESCAPES = {"\\": r"\\", "'": r"\047", "!": r"\041"}
 
 
 class Command(str):
-    """Text that may be pasted into a shell: whatever of it is not literally ours is quoted. Only `command` makes one."""
+    """Text that may be pasted into a shell: whatever of it is not literally ours is quoted. Only this module makes one."""
 
     __slots__ = ()
+
+
+if TYPE_CHECKING:
+    # What may be called a remedy: pyright refuses any text that is neither literal nor made here.
+    Remedy: TypeAlias = LiteralString | Command
+else:
+    Remedy = str
 
 
 def command(template: LiteralString, *values: Value) -> Command:
@@ -37,9 +46,25 @@ def command(template: LiteralString, *values: Value) -> Command:
     return Command(template.format(*map(_fit, values)))
 
 
-def either(*ways: LiteralString | Command, by: LiteralString = "   or   ") -> Command:
-    """Several commands as one remedy, with `by` between them; those that are empty are left out."""
-    return Command(by.join(way for way in ways if way))
+def joined(ways: Iterable[Remedy], by: LiteralString = "   or   ") -> Command:
+    """Several remedies as one, each once, with `by` between them; those that are empty are left out."""
+    return Command(by.join(dict.fromkeys(way for way in ways if way)))
+
+
+def once(steps: Iterable[Remedy]) -> tuple[Remedy, ...]:
+    """Each of `steps` once, in order."""
+    return tuple(dict.fromkeys(steps))
+
+
+def listed(names: Iterable[str]) -> Command:
+    """Names to choose from, each one word: `a, 'b c'`."""
+    return Command(", ".join(map(word, names)))
+
+
+def literal(text: str) -> Command:
+    """`text` in quotes also where a shell would need none: for a value of TOML or YAML."""
+    shown = word(text)
+    return Command(f"'{shown}'" if shown == text else shown)
 
 
 def home_path(path: str) -> Command:
@@ -59,9 +84,9 @@ def word(text: str) -> str:
 def _fit(value: Value) -> str:
     if isinstance(value, Command):
         return value
-    if isinstance(value, str):
-        return word(value)
-    return str(value) if isinstance(value, int | float) else " ".join(map(word, value))
+    if isinstance(value, (str, os.PathLike)):
+        return word(os.fspath(value))
+    return str(value) if isinstance(value, (int, float)) else " ".join(map(word, value))
 
 
 def _octal(character: str) -> str:

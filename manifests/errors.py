@@ -5,8 +5,10 @@
     |- RootMissing 66                the repository root is not on the host
     |- NotARepository 67             the root is no git work tree
     |- WrongDirectory 68             the working directory is not the root of its repository
+    |- AnotherRepository 69          the root is a clone of another repository than this folder's
     |- NeedsPerson 75                a person has to decide
-    |  `- NotPrivate 75              what must be this user's alone is another's, or open to others
+    |  |- NotPrivate 75              what must be this user's alone is another's, or open to others
+    |  `- NotTrusted 75              a repository's settings that nobody has allowed yet
     |- RepositoryError 1             git could not do what was asked
     |  `- MergeConflict 75           both sides changed the same lines
     |- TimedOut 124                  the command ran past its time
@@ -19,21 +21,24 @@ Standard library only: the `hemma run` path imports this module.
 
 from __future__ import annotations
 
+from manifests.commands import Command, Remedy
+
 
 class HemmaError(Exception):
     """An expected failure: `message` states the fact, `remedy` is something to paste, `code` is a stable word."""
 
     exit_code = 1
     code = "failed"
-    remedy = ""
+    remedy: Remedy = ""
+    # What a host says is to be done: a stranger's word, shown as such and never as something to paste.
+    advice = ""
 
     def __init__(
-        self, message: str, *, remedy: str | None = None, exit_code: int | None = None, code: str | None = None
+        self, message: str, *, remedy: Remedy | None = None, exit_code: int | None = None, code: str | None = None
     ) -> None:
         super().__init__(message)
         self.message = message
-        if remedy is not None:
-            self.remedy = remedy
+        self.remedy = Command(self.remedy if remedy is None else remedy)
         if exit_code is not None:
             self.exit_code = exit_code
         if code is not None:
@@ -41,7 +46,8 @@ class HemmaError(Exception):
 
     def as_dict(self) -> dict[str, str | int]:
         """The error as agents read it under --json: error code word, message, remedy, exit code."""
-        return {"error": self.code, "message": self.message, "remedy": self.remedy, "exit_code": self.exit_code}
+        said = {"error": self.code, "message": self.message, "remedy": self.remedy, "exit_code": self.exit_code}
+        return {**said, "advice": self.advice} if self.advice else said
 
 
 class UsageError(HemmaError):
@@ -72,6 +78,13 @@ class WrongDirectory(HemmaError):
     code = "wrong-directory"
 
 
+class AnotherRepository(HemmaError):
+    """The root on the host is not proven to be a clone of the repository that this folder belongs to; nothing was touched."""
+
+    exit_code = 69
+    code = "another-repository"
+
+
 class NeedsPerson(HemmaError):
     """Going on would need a decision that Hemma does not take alone."""
 
@@ -83,6 +96,12 @@ class NotPrivate(NeedsPerson):
     """A folder, file or socket that must be this user's alone is somebody else's, or somebody else may write to it."""
 
     code = "not-private"
+
+
+class NotTrusted(NeedsPerson):
+    """A repository's settings say where commands run and with what, and no person has allowed them: `hemma trust`."""
+
+    code = "not-trusted"
 
 
 class RepositoryError(HemmaError):
@@ -190,7 +209,7 @@ def _failing(exit_code: object) -> int | None:
     return exit_code if 0 < exit_code < 256 else None
 
 
-def of_code(kind: str, message: str, *, remedy: str, word: str = "", is_passing: bool = False) -> HemmaError:
+def of_code(kind: str, message: str, *, remedy: Remedy, word: str = "", is_passing: bool = False) -> HemmaError:
     """The error of the class whose code is `kind`; `word` is a narrower code for those who read --json."""
     cls = {found.code: found for found in _tree(HemmaError) if found.__module__ == __name__}[kind]
     error = cls(message, remedy=remedy, code=word or None)
@@ -199,16 +218,22 @@ def of_code(kind: str, message: str, *, remedy: str, word: str = "", is_passing:
     return error
 
 
-def from_dict(facts: dict[str, object]) -> HemmaError:
-    """The error again that `as_dict` wrote, e.g. one that the broker sent to its client."""
+def from_dict(facts: dict[str, object], *, is_ours: bool) -> HemmaError:
+    """The error again that `as_dict` wrote. `is_ours`: a process of this machine did, e.g. the broker; its remedy stands.
+
+    What another machine calls a remedy is its advice.
+    """
     # Classes of other rooms add arguments of their own; what they say fits the nearest one here.
     by_code = {cls.code: cls for cls in _tree(HemmaError) if cls.__module__ == __name__}
     code = str(facts.get("error", HemmaError.code))
     exit_code = facts.get("exit_code")
+    told = str(facts.get("remedy") or "")
     unknown = Unreachable if exit_code == Unreachable.exit_code else HemmaError
-    return by_code.get(code, unknown)(
+    error = by_code.get(code, unknown)(
         str(facts.get("message", "")),
-        remedy=str(facts.get("remedy", "")),
+        remedy=Command(told) if is_ours else "",
         exit_code=_failing(exit_code),
         code=code,
     )
+    error.advice = str(facts.get("advice") or ("" if is_ours else told))
+    return error

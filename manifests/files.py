@@ -12,6 +12,7 @@ import os
 import stat
 from typing import Any, cast
 
+from manifests.commands import command
 from manifests.errors import HemmaError
 
 
@@ -26,11 +27,11 @@ def read_json(path: str) -> dict[str, Any]:
             raw = file.read()
     except FileNotFoundError as error:
         raise HemmaError(
-            f"{path} does not exist", remedy=f"ls -la {os.path.dirname(path)}", code="file-missing"
+            f"{path} does not exist", remedy=command("ls -la {}", os.path.dirname(path)), code="file-missing"
         ) from error
     except OSError as error:
         raise HemmaError(
-            f"{path} cannot be read: {error.strerror}", remedy=f"ls -la {path}", code="file-unreadable"
+            f"{path} cannot be read: {error.strerror}", remedy=command("ls -la {}", path), code="file-unreadable"
         ) from error
     return parse_json(raw, path)
 
@@ -49,7 +50,7 @@ def parse_json(raw: bytes, name: str) -> dict[str, Any]:
 
 def broken(name: str, what: str) -> HemmaError:
     """The error for a file of ours that cannot be understood."""
-    return HemmaError(f"{name} {what}", remedy=f"mv {name} {name}.broken", code="file-broken")
+    return HemmaError(f"{name} {what}", remedy=command("mv {} {}.broken", name, name), code="file-broken")
 
 
 def write_json(path: str, value: dict[str, Any], *, mode: int | None = 0o600) -> None:
@@ -75,7 +76,7 @@ def atomic_write(path: str, data: bytes, *, mode: int | None = 0o600) -> None:
     except OSError as error:
         raise HemmaError(
             f"{path} cannot be written: {error.strerror}",
-            remedy=f"df -h {folder}; ls -ld {folder}",
+            remedy=command("df -h {}; ls -ld {}", folder, folder),
             code="file-unwritable",
         ) from error
     finally:

@@ -11,6 +11,7 @@ import socket
 import stat
 import sys
 
+from manifests.commands import Remedy, command
 from manifests.errors import NotPrivate
 
 HAS_OWNERS = hasattr(os, "geteuid")
@@ -118,9 +119,7 @@ def _name_of(uid: int) -> str:
         return f"user id {uid}"
 
 
-def _remedy(path: str, facts: os.stat_result) -> str:
-    from manifests.commands import command  # only on the way to a refusal
-
+def _remedy(path: str, facts: os.stat_result) -> Remedy:
     if facts.st_uid == os.geteuid() and not stat.S_ISLNK(facts.st_mode):
         return command("look what is there, then: chmod go-rwx {}", path)
     return command("see whose it is: ls -ld {}; then remove it, or set HEMMA_STATE_DIR to another folder", path)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, ValidationError
 
+from manifests.commands import Command, command
 from manifests.errors import UsageError
 from manifests.model import Model, RawText, RepoPath, faults, near_misses
 from manifests.run import Lane
@@ -194,6 +195,8 @@ class Settings(Model):
 
     project_root: RawText | None = None
     host: HostSettings
+    # Whether `root` was said for this folder, by its [tool.hemma] or a variable; not for all folders of this user.
+    root_is_own: Flag = Field(default_factory=bool)
     env: Environment = Field(default_factory=dict[str, str])
     lease_s: Seconds = 60.0
     login: Flag = False
@@ -308,5 +311,7 @@ def _refusal(source: str, found: list[tuple[str, str]]) -> UsageError:
     # Lower-cased first letter: the rule continues the sentence "`key` ...".
     rules = "; ".join(f"`{key}` {rule[:1].lower()}{rule[1:]}" if key else rule for key, rule in found)
     keys = [part for key, _ in found for part in reversed(key.split(".")) if part in EXAMPLES]
-    example = f", e.g. {EXAMPLES[keys[0]]}" if keys else ""
-    return UsageError(f"{source}: {rules}", remedy=f"mend `{found[0][0] or 'the table'}` in {source}{example}")
+    example = Command(f", e.g. {EXAMPLES[keys[0]]}" if keys else "")
+    return UsageError(
+        f"{source}: {rules}", remedy=command("mend {} in {}{}", found[0][0] or "the table", source, example)
+    )

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import AwareDatetime, Field, StringConstraints, ValidationError, field_validator, model_validator
 
+from manifests.commands import command
 from manifests.errors import UsageError
 from manifests.files import read_json
 from manifests.model import FileModel, Model, RawText, RepoPath, demand_size, faults, slips
@@ -282,7 +283,6 @@ def read_any_status(path: str) -> AnyStatus:
 
 def parse_slice_manifest(text: str, name: str) -> SliceManifest:
     """The manifest in `text`, called `name` in errors. Raises UsageError naming every key at fault, its rule and the mend."""
-    example = "hemma slice example"
     demand_size(text, name)
     try:
         value: object = yaml.safe_load(text)
@@ -290,17 +290,19 @@ def parse_slice_manifest(text: str, name: str) -> SliceManifest:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark else ""
         fact = f"{name} is not valid YAML{where}: {getattr(error, 'problem', error)}"
-        raise UsageError(fact, remedy=f"$EDITOR {name}") from error
+        raise UsageError(fact, remedy=command("$EDITOR {}", name)) from error
     if not isinstance(value, dict):
-        raise UsageError(f"{name} holds no mapping", remedy=f"{example} > {name}")
+        raise UsageError(f"{name} holds no mapping", remedy=command("hemma slice example > {}", name))
     try:
         manifest = SliceManifest.model_validate(value)
     except ValidationError as error:
         said = "; ".join(f"{key or 'the manifest'}: {rule}" for key, rule in faults(error))
-        raise UsageError(f"{name}: {said}", remedy=f"$EDITOR {name}   (a whole one: {example})") from error
+        raise UsageError(
+            f"{name}: {said}", remedy=command("$EDITOR {}   (a whole one: hemma slice example)", name)
+        ) from error
     misspelt = slips(manifest)
     if misspelt:
-        raise UsageError(f"{name}: " + "; ".join(misspelt), remedy=f"$EDITOR {name}")
+        raise UsageError(f"{name}: " + "; ".join(misspelt), remedy=command("$EDITOR {}", name))
     return manifest
 
 

@@ -13,6 +13,7 @@ import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from manifests.adapters import Integrate
+from manifests.commands import command
 from manifests.errors import UsageError
 from manifests.model import FileModel, Model, RepoPath, demand_size, faults, slips
 
@@ -172,18 +173,20 @@ def parse(text: str, name: str) -> TrainManifest:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark else ""
         raise UsageError(
-            f"{name} is not valid YAML{where}: {getattr(error, 'problem', error)}", remedy=f"$EDITOR {name}"
+            f"{name} is not valid YAML{where}: {getattr(error, 'problem', error)}", remedy=command("$EDITOR {}", name)
         ) from error
     if not isinstance(value, dict):
-        raise UsageError(f"{name} holds no mapping", remedy="hemma train --example > " + name)
+        raise UsageError(f"{name} holds no mapping", remedy=command("hemma train --example > {}", name))
     try:
         manifest = TrainManifest.model_validate(value)
     except ValidationError as error:
         said = "; ".join(f"{key or 'the manifest'}: {rule}" for key, rule in faults(error))
-        raise UsageError(f"{name}: {said}", remedy=f"$EDITOR {name}   (a whole one: hemma train --example)") from error
+        raise UsageError(
+            f"{name}: {said}", remedy=command("$EDITOR {}   (a whole one: hemma train --example)", name)
+        ) from error
     misspelt = slips(manifest)
     if misspelt:
-        raise UsageError(f"{name}: " + "; ".join(misspelt), remedy=f"$EDITOR {name}")
+        raise UsageError(f"{name}: " + "; ".join(misspelt), remedy=command("$EDITOR {}", name))
     return manifest
 
 

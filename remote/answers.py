@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from remote import undo_answers
 from remote.agent import frames
 from remote.agent.shapes import (
+    CLONE,
     COMMIT,
     DIGEST,
     GUARD,
@@ -221,6 +222,8 @@ _PROBE = record(
     {},
 )
 
+_TOLD = record({"relation": text(32), "there": CLONE}, {})
+
 # What a reply may be, whatever was asked in particular.
 SHAPES: dict[str, Shape] = {
     "probe": _PROBE,
@@ -243,6 +246,24 @@ SHAPES: dict[str, Shape] = {
 
 def shape_of(request: dict[str, Any]) -> Shape:
     """What the reply to this request is to look like: nothing that was asked for is missing, nothing else is there."""
+    shape = _shape_of(request)
+    return _beside_clone(shape) if request.get("clone") else shape
+
+
+def _beside_clone(shape: Shape) -> Shape:
+    """A reply of this shape, and beside it how the clone there is related, where that is not simply the same."""
+
+    def check(value: object) -> None:
+        if isinstance(value, dict) and "relation" in value:
+            told = {str(name): each for name, each in value.items()}
+            _TOLD({"relation": told.pop("relation"), "there": told.pop("there", None)})
+            value = told
+        shape(value)
+
+    return check
+
+
+def _shape_of(request: dict[str, Any]) -> Shape:
     verb = str(request.get("verb"))
     if verb == "file-read" and request.get("facts_only"):
         return _LOOK

@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -72,6 +73,10 @@ class Broker:
                 break
         for link in list(self.links.values()):
             link.close()
+        for client in self.clients:
+            with client.lock:
+                client.is_closed = True
+                client.sock.close()
         self.selector.close()
         self._wake_read.close()
         self._wake_write.close()
@@ -156,6 +161,9 @@ class Broker:
                 self._on_frame(client, kind, payload)
         except (frames.BadFrame, shapes.BadShape):
             self._drop(client)  # no `hemma` says such a thing
+        except Exception:  # noqa: BLE001 - a bug of ours: this client's loss, not that of the runs beside it
+            traceback.print_exc()  # the broker's log
+            self._drop(client)
 
     def _on_frame(self, client: Client, kind: int, payload: bytes) -> None:
         if kind == frames.OPEN:
@@ -195,6 +203,8 @@ class Broker:
         if verb in ("broker-stop", "broker-state"):
             client.take([frames.json_frame(frames.REPLY, 0, self._state())])
             return
+        if not fields["target"].get("ssh"):
+            raise shapes.BadShape("missing", ".target.ssh")
         if client.link is not None:
             client.link.forget(client.channel)
         client.link = self._link(fields["target"], fields.get("auth_sock"))

@@ -14,12 +14,18 @@ SOCKET_BUFFER = 4 << 20
 # What waits for a client that does not read: both windows of a run, or one answer, and room to spare. A host that sends
 # more has not waited for the acknowledgement.
 WAITING_BYTES = 2 * frames.WINDOW + 2 * frames.MAX_ANSWER
-_TEXT = shapes.maybe(shapes.PATH)
+# No NUL: no name of a file or host has one, and the system's calls refuse it in ways of their own.
+_TEXT = shapes.maybe(shapes.text(shapes.LONGEST_PATH * 4, "[^\0]*"))
+_PAUSE_S = shapes.maybe(shapes.number)
 # What a client's first frame is: which connection, and a request that the agent judges for itself.
 OPENING = shapes.record(
     {
         "target": shapes.record(
-            {}, {"ssh": shapes.PATH, "ssh_config": _TEXT, "python": _TEXT, "keepalive_s": shapes.anything}, is_open=True
+            {},
+            {
+                **dict.fromkeys(("ssh", "ssh_config", "python", "state_dir"), _TEXT),
+                **dict.fromkeys(("keepalive_s", "connect_timeout_s"), _PAUSE_S),
+            },
         ),
         "request": shapes.record({"verb": shapes.text(64)}, {"state_dir": _TEXT, "host_name": _TEXT}, is_open=True),
     },
@@ -81,7 +87,8 @@ class Client:
         self.waiting = 0
         if not self.is_closed:
             self.is_ending = True
-            self.sock.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):  # it has left by itself
+                self.sock.shutdown(socket.SHUT_RDWR)
 
     def _send(self, pieces: list[Any]) -> list[Any]:
         """Send pieces in order; returns what is left."""

@@ -117,7 +117,7 @@ def connect(may_start: bool = True) -> socket.socket | None:
         raise _not_here(error) from error
     raise Unreachable(
         f"the local broker does not start: {_last_line(log)}",
-        remedy=f"see {log}, or go without: HEMMA_BROKER=off",
+        remedy=command("see {}, or go without: HEMMA_BROKER=off", log),
         code="no-broker",
     )
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
 
+from manifests.commands import command
 from manifests.errors import HemmaError
 
 POLL_S = 0.2
@@ -68,7 +69,7 @@ class ColabProgram:
         if told.code == 0:
             return told.text
         why = f"no answer in {timeout_s:.0f} s" if told.code is None else told.text.strip().rpartition("\n")[2]
-        raise HemmaError(f"{what}: {why}", remedy=f"less {log}", code="colab-run-failed")
+        raise HemmaError(f"{what}: {why}", remedy=command("less {}", log), code="colab-run-failed")
 
     def _started(self, arguments: Sequence[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
         # A session of its own: it asks for Drive's consent on /dev/tty, which would wait for a key behind our log; and a

@@ -16,6 +16,7 @@ import fabric
 import paramiko
 
 from lanes.connection_failures import Attempt, Stage, explain
+from manifests.commands import command
 from manifests.errors import AuthenticationRefused, HemmaError, HostKeyChanged, HostKeyUnknown, Unreachable, of_code
 from remote import host_keys, ssh_config
 from remote.credentials import Credentials, credentials, is_private_key
@@ -140,7 +141,9 @@ class _Way(NamedTuple):
 def _chain(way: _Way, destination: str, policy: host_keys.Policy, depth: int = 0) -> list[fabric.Connection]:
     target = ssh_config.resolve(destination, way.config_file)
     if depth > 8:
-        raise Unreachable(f"the ProxyJump chain to {destination} never ends", remedy=f"try `ssh -G {destination}`")
+        raise Unreachable(
+            f"the ProxyJump chain to {destination} never ends", remedy=command("try: ssh -G {}", destination)
+        )
     before: list[fabric.Connection] = []
     try:
         for jump in (target.proxy_jump or "").split(","):
@@ -163,7 +166,7 @@ def _socket_to(target: SshTarget, gateway: fabric.Connection | None, way: _Way) 
         except (paramiko.SSHException, OSError) as error:
             raise Unreachable(
                 f"{gateway.host} cannot reach {target.hostname} port {target.port}: {error}",
-                remedy=f"check ProxyJump for {target.alias}",
+                remedy=command("check ProxyJump for {}", target.alias),
             ) from error
     if target.proxy_command:
         agent = {"SSH_AUTH_SOCK": way.auth_sock} if way.auth_sock else {}
@@ -268,13 +271,15 @@ def _refused(target: SshTarget, offered: Credentials) -> AuthenticationRefused:
     locked = [path for path in target.identity_files if is_private_key(path) and os.path.basename(path) not in names]
     message = f"{target.user}@{target.hostname} accepts none of your keys (offered: {', '.join(names) or 'none'})"
     if locked:
-        return AuthenticationRefused(message, remedy=f"{locked[0]} needs its passphrase: ssh-add {locked[0]}")
-    return AuthenticationRefused(message, remedy=f"ssh-copy-id {target.alias}  (passwords are not asked for)")
+        return AuthenticationRefused(
+            message, remedy=command("{} needs its passphrase: ssh-add {}", locked[0], locked[0])
+        )
+    return AuthenticationRefused(message, remedy=command("ssh-copy-id {}  (passwords are not asked for)", target.alias))
 
 
 def _changed(target: SshTarget, error: paramiko.BadHostKeyException) -> HostKeyChanged:
     return HostKeyChanged(
         f"the host key of {target.host_key_name} has CHANGED: it shows {host_keys.fingerprint(error.key)}, on record is "
         f"{host_keys.fingerprint(error.expected_key)}",
-        remedy=f"if you know why (reinstalled?): ssh-keygen -R '{target.host_key_name}', then hemma host check",
+        remedy=command("if you know why (reinstalled?): ssh-keygen -R {}, then hemma host check", target.host_key_name),
     )

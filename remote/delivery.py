@@ -13,11 +13,11 @@ _AGENT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "agent")
 # A fixed time for every entry: the same sources give the same bytes, hence the same digest, on every machine.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 PACKAGE = "hemma_agent"
-# The judge of git calls is one for everybody: these files of lanes/ travel as they are, and may be no newer than the agent.
+# The judge of git calls is one for everybody: these files travel as they are, and may be no newer than the agent.
 TRAVELLING = tuple(
     f"lanes/{name}.py"
     for name in ("__init__", "git_config", "git_guard", "git_harms", "git_safety", "git_words", "verdict")
-)
+) + ("manifests/__init__.py", "manifests/commands.py")
 
 
 @functools.cache

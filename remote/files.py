@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
+from manifests.commands import command
 from manifests.errors import AWAY, ConnectionLost, HemmaError, no_answer
 from remote.agent.frames import text_of
 from remote.host import Host
@@ -121,7 +122,7 @@ def put(
             reply, size = _send(spec, file, facts.st_size, fields, progress)
     except OSError as error:
         raise HemmaError(
-            f"{local} cannot be read: {error.strerror}", remedy=f"ls -la {local}", code="file-unreadable"
+            f"{local} cannot be read: {error.strerror}", remedy=command("ls -la {}", local), code="file-unreadable"
         ) from error
     names = ("path", "digest", "is_new", "is_changed", "kept")
     return Transferred(size=size, **{name: reply[name] for name in names})

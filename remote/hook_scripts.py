@@ -208,7 +208,7 @@ refuse_two() { # two hooks that would both be the one before
     for name in $ours; do
         file=$common/hooks/$name
         if is_there "$file" && ! is_ours "$file" && is_there "$file.before-hemma" && ! are_same "$file" "$file.before-hemma"
-        then fail "two hooks are to be kept: $name and $name.before-hemma" "make one of them in $common/hooks, then again"; fi
+        then fail "two hooks are to be kept: $name and $name.before-hemma" "make one of them in $(quoted "$common/hooks"), then again"; fi
     done
 }
 

@@ -6,15 +6,19 @@ import os
 import time
 
 from manifests.errors import ConnectionLost, from_dict, no_answer
-from remote import broker_client
+from remote import broker_client, clone_witness
 from remote.agent import frames, shapes
 from remote.incoming import fields_of, reply_of
+from remote.refusals import HostRefused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
     from typing import Any
+
+# What reads or changes the clone at the root: the agent compares it with this folder's before it does anything.
+CLONE_VERBS = ("undo", "backup", "git-state", "git-steps", "git-follow", "file-read", "file-write")
 
 
 class Host:
@@ -28,10 +32,19 @@ class Host:
     ) -> dict[str, Any]:
         """One frame there, one reply back, within `timeout_s` seconds of silence; `hear` is told of progress on the way.
 
-        Raises the HemmaError that the link or the host gave.
+        Raises the HemmaError that the link or the host gave; AnotherRepository when the verb is about the clone there, and
+        that is not one of this folder's repository.
         """
         request = {"state_dir": self.spec.get("state_dir"), "root": self.spec.get("root"), **fields, "verb": verb}
-        return ask(target_of(self.spec), request, timeout_s, hear)
+        if verb not in CLONE_VERBS:
+            return ask(target_of(self.spec), request, timeout_s, hear)
+        request["clone"] = clone_witness.of(self.spec)
+        try:
+            reply = ask(target_of(self.spec), request, timeout_s, hear)
+        except HostRefused as refused:
+            raise clone_witness.judged(refused) from None
+        clone_witness.say(self.spec, request["clone"], reply)
+        return reply
 
 
 def target_of(spec: dict[str, Any]) -> dict[str, Any]:
@@ -104,7 +117,7 @@ def _collected(sock: socket.socket, timeout_s: float, hear: Callable[[str], None
             raise no_answer(bad) from None
         for kind, _, payload in found:
             if kind == frames.LINK_LOST:
-                raise from_dict(fields_of(payload, shapes.LINK_LOST, "the broker's word"))
+                raise from_dict(fields_of(payload, shapes.LINK_LOST, "the broker's word"), is_ours=True)
             if kind == frames.NOTICE:
                 said = fields_of(payload, shapes.PROGRESS, "a word of progress")["text"]
                 if hear is not None and said:

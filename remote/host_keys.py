@@ -18,6 +18,7 @@ from typing import Protocol
 
 import paramiko
 
+from manifests.commands import command
 from manifests.errors import HemmaError, HostKeyRevoked, HostKeyUnknown
 
 _LONGEST_FILE = 16 << 20
@@ -135,7 +136,9 @@ class RefuseUnknown:
         shown = fingerprint(key)
         raise HostKeyUnknown(
             f"the host key of {hostname} is unknown: {key.get_name()} {shown}",
-            remedy=f"compare it with the host's own, then: hemma host accept {self.destination} {shown}",
+            remedy=command(
+                "compare it with the one of the host, then: hemma host accept {} {}", self.destination, shown
+            ),
         )
 
 

@@ -309,16 +309,17 @@ class Link:
                 raise _refusal(word)
 
     def _hello(self, channel: paramiko.Channel, data: bytes) -> dict[str, Any]:
-        parser = frames.Parser(frames.FROM_HOST)
+        parser, until_s = frames.Parser(frames.FROM_HOST), time.monotonic() + _START_TIMEOUT_S
         while True:
             try:
                 for _, _, payload in parser.feed(data):
                     return fields_of(payload, shapes.HELLO, "the agent's first word")
             except frames.BadFrame as bad:
                 raise no_answer(bad) from None
-            data = self._receive(channel)
+            data = self._receive(channel, until_s)
 
     def _next_word(self, channel: paramiko.Channel, data: bytes) -> tuple[str, bytes]:
+        until_s = time.monotonic() + _START_TIMEOUT_S
         while True:
             _, magic, after = data.partition(frames.MAGIC)
             if magic and b"\n" in after:
@@ -326,11 +327,13 @@ class Link:
                 return word.decode("utf-8", "replace"), rest
             if len(after) > _WORD_BYTES:
                 raise no_answer("a first word without an end")
-            piece = self._receive(channel, data)
+            piece = self._receive(channel, until_s, data)
             data = (data + piece)[-(1 << 20) :] if not magic else data + piece
 
-    def _receive(self, channel: paramiko.Channel, before: bytes = b"") -> bytes:
+    def _receive(self, channel: paramiko.Channel, until_s: float, before: bytes = b"") -> bytes:
         try:
+            if time.monotonic() > until_s:  # start-up files that print without an end
+                raise TimeoutError
             piece = channel.recv(1 << 16)
         except TimeoutError:
             raise AgentUnavailable(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from lanes import git_failures, git_safety, guards
-from manifests.commands import command
+from manifests.commands import command, joined
 from manifests.errors import NeedsPerson, RepositoryError, no_answer
 from remote.agent import follow, gitnet, gitwork
 from remote.host import Host
@@ -198,7 +198,7 @@ def _vetted(steps: Sequence[Facts]) -> list[Facts]:
         if not verdict.allowed:
             reason = verdict.reasons[0]
             raise NeedsPerson(
-                f"git {' '.join(step['argv'])}: {reason.fact} ({reason.rule})", remedy="; ".join(verdict.next_steps)
+                f"git {' '.join(step['argv'])}: {reason.fact} ({reason.rule})", remedy=joined(verdict.next_steps, "; ")
             )
     return list(steps)
 

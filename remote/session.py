@@ -11,6 +11,7 @@ import signal
 import socket
 import time
 
+from manifests.commands import command
 from manifests.errors import REFUSALS, ConnectionLost, UsageError, from_dict, no_answer
 from remote import broker_client
 from remote.agent import frames, shapes
@@ -114,7 +115,7 @@ class Session:
         if self._leave_at is not None and time.monotonic() >= self._leave_at:
             raise ConnectionLost(
                 f"left without the host's word; run {self.run_id} may go on, until its lease ends",
-                remedy=f"hemma attach {self.run_id}",
+                remedy=command("hemma attach {}", self.run_id),
                 code="left",
             )
 
@@ -182,13 +183,13 @@ class Session:
         if self._interrupts > 1:
             raise ConnectionLost(
                 f"left while the connection was down; run {self.run_id} ends with its lease",
-                remedy=f"hemma attach {self.run_id}",
+                remedy=command("hemma attach {}", self.run_id),
             )
         if outage_s > (self.give_up_s if self.reply is not None else min(self.give_up_s, FIRST_CONTACT_S)):
             there = self.reply is not None or self._was_reached
             raise ConnectionLost(
                 f"the connection stayed down for {outage_s:.0f} s ({broke})",
-                remedy=f"when it is back: hemma attach {self.run_id}" if there else "hemma host check",
+                remedy=command("when it is back: hemma attach {}", self.run_id) if there else "hemma host check",
             )
         if outage_s > SILENT_OUTAGE_S and attempt and attempt % 4 == 0:
             self._notice(f"connection lost; run {self.run_id} goes on, trying again ({broke})")
@@ -324,7 +325,7 @@ class Session:
         self.offsets.update(zip((frames.OUT, frames.ERR), offsets, strict=True))
 
     def _on_link_lost(self, fields: dict[str, Any]) -> None:
-        error = from_dict(fields)
+        error = from_dict(fields, is_ours=True)
         is_first = self.reply is None and not self._was_reached
         if fields.get("is_final") and (is_first or isinstance(error, REFUSALS)):
             raise error

@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 
+from manifests import commands
 from manifests.errors import UsageError
 
 DEFAULT_IDENTITIES = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa", "~/.ssh/id_ed25519_sk")
@@ -95,7 +96,9 @@ def _ask_ssh(ssh: str, user: str | None, host: str, port: int | None, config_fil
     done = subprocess.run([*command, "--", host], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1:] or ["ssh -G failed"]
-        raise UsageError(f"ssh cannot read its configuration: {reason[0]}", remedy=f"try `ssh -G {host}`")
+        raise UsageError(
+            f"ssh cannot read its configuration: {reason[0]}", remedy=commands.command("try: ssh -G {}", host)
+        )
     options: dict[str, list[str]] = {}
     for line in done.stdout.splitlines():
         name, _, value = line.partition(" ")

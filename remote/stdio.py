@@ -11,6 +11,7 @@ import select
 import socket
 import sys
 
+from manifests.commands import Remedy
 from manifests.errors import HemmaError
 from manifests.visible import one_line
 
@@ -110,14 +111,14 @@ def reader_is_gone(error: OSError) -> bool:
     return error.errno in (errno.EPIPE, errno.ECONNRESET, errno.ESHUTDOWN)
 
 
-def demand_written(outputs: Iterable[Output], remedy: str) -> None:
+def demand_written(outputs: Iterable[Output], remedy: Remedy) -> None:
     """See that all that came was written. Raises HemmaError (output-lost)."""
     for output in outputs:
         if output.fault is not None:
             raise output_lost({1: "stdout", 2: "stderr"}.get(output.file, "a file"), output.fault, remedy)
 
 
-def output_lost(name: str, fault: OSError, remedy: str = "") -> HemmaError:
+def output_lost(name: str, fault: OSError, remedy: Remedy = "") -> HemmaError:
     """The error for output that could not be written: a full disk, a terminal that is gone."""
     return HemmaError(f"{name} cannot be written: {fault.strerror}", remedy=remedy, code="output-lost")
 
@@ -125,7 +126,7 @@ def output_lost(name: str, fault: OSError, remedy: str = "") -> HemmaError:
 def print_line(text: str) -> None:
     """Print a line of a result on stdout, at once. Raises HemmaError (output-lost), not for a reader that is gone."""
     try:
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(one_line(text) + "\n")
         sys.stdout.flush()
     except OSError as fault:
         abandon_stdout()

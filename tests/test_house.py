@@ -188,16 +188,20 @@ def test_the_agent_imports_the_standard_library_and_itself_alone() -> None:
     # One judge of git calls for everybody: it is pure, and travels beside the agent.
     assert strangers.pop("remote/agent/git_judge.py") == {"lanes"}
     assert {name: names for name, names in strangers.items() if names} == {}
-    assert {name for path in TRAVELLING for name in imported_names(path)} <= sys.stdlib_module_names | {"lanes"}
+    assert {name for path in TRAVELLING for name in imported_names(path)} <= {
+        *sys.stdlib_module_names,
+        "lanes",
+        "manifests",
+    }
 
 
-def test_what_the_agent_takes_of_lanes_is_all_that_it_needs() -> None:
+def test_what_the_agent_takes_of_other_rooms_is_all_that_it_needs() -> None:
     names = {path.stem for path in TRAVELLING}
     for path in [*TRAVELLING, AGENT / "git_judge.py"]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module == "lanes":
+            if isinstance(node, ast.ImportFrom) and node.module in ("lanes", "manifests"):
                 assert {alias.name for alias in node.names} <= names
-            elif isinstance(node, ast.ImportFrom) and str(node.module).startswith("lanes."):
+            elif isinstance(node, ast.ImportFrom) and str(node.module).startswith(("lanes.", "manifests.")):
                 assert str(node.module).partition(".")[2] in names
 
 
@@ -229,9 +233,9 @@ def test_the_agent_loads_in_a_real_python_of_that_version(tmp_path: Path) -> Non
     if not pythons:
         pytest.skip("no python{}.{} on this machine; its syntax was checked by ast".format(*OLDEST_AGENT_PYTHON))
     shutil.copytree(AGENT, tmp_path / "hemma_agent", ignore=shutil.ignore_patterns("*.toml", "__pycache__"))
-    (tmp_path / "lanes").mkdir()
     for path in TRAVELLING:
-        shutil.copy(path, tmp_path / "lanes")
+        (tmp_path / path.parent.name).mkdir(exist_ok=True)
+        shutil.copy(path, tmp_path / path.parent.name)
     modules = [f"hemma_agent.{path.stem}" for path in AGENT.glob("*.py") if path.stem not in ("__main__", "__init__")]
     code = f"import importlib; [importlib.import_module(m) for m in {modules!r}]; print('all loaded')"
     told = subprocess.run([pythons[0], "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)

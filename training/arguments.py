@@ -21,6 +21,7 @@ from typing import Any, cast
 
 from lanes.precision import PrecisionPlan
 from lanes.renames import Suggestion, is_renamed, suggest
+from manifests.commands import Command, joined
 from training.errors import ArgumentsRefused
 from training.findings import Finding, blocking
 
@@ -118,7 +119,7 @@ def build_config(job: Mapping[str, Any], folder: Path, precision: PrecisionPlan,
     if findings:
         raise ArgumentsRefused(
             "; ".join(f"{each.name}: {each.fact}" for each in findings),
-            remedy="; ".join(dict.fromkeys(each.fix for each in findings if each.fix)),
+            remedy=joined((Command(each.fix) for each in findings), "; "),
         )
     cls = config_class(method)
     fields = fields_of(cls)

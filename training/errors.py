@@ -10,6 +10,7 @@ HemmaError
 
 from __future__ import annotations
 
+from manifests.commands import command
 from manifests.errors import HemmaError
 
 
@@ -27,7 +28,9 @@ class NoRoom(TrainingError):
     def __init__(self, what: str, folder: str, *, needed_bytes: int, free_bytes: int) -> None:
         super().__init__(
             f"No space left on device: {what} needs {needed_bytes} bytes in {folder}, {free_bytes} are free",
-            remedy=f"free {max(needed_bytes - free_bytes, 0)} bytes there (df -h {folder}), then hemma train --resume",
+            remedy=command(
+                "free {} bytes there (df -h {}), then hemma train --resume", max(needed_bytes - free_bytes, 0), folder
+            ),
         )
         self.needed_bytes = needed_bytes
         self.free_bytes = free_bytes

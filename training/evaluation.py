@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, set_seed
 
+from manifests.commands import command
 from training import benchmark_files, measures
 from training.data.rendering import splits
 from training.errors import TrainingError
@@ -166,7 +167,7 @@ def _classes(
     if not all(truth) or not 2 <= len(classes) <= MOST_CLASSES:
         raise MetricRefused(
             f"{', '.join(names)}: classes are the completions of prompts; here are {len(classes)} of them",
-            remedy=f"prompt and completion columns with 2 to {MOST_CLASSES} different completions",
+            remedy=command("prompt and completion columns with 2 to {} different completions", MOST_CLASSES),
         )
     scores: list[list[float]] = []
     for row in rows:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lanes.redaction import Redacted, redact
+from manifests.commands import command
 from manifests.errors import HemmaError
 from manifests.export import ExportPackage, Pattern, Provenance, Skipped, SourceName, SourceRecord, digest_of
 from training.export_patterns import (
@@ -384,5 +385,7 @@ def _git(root: Path, *words: str, stdin: str = "") -> str:
         raise HemmaError("git is not installed here", remedy="sudo apt-get install git", code="git-missing") from error
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise HemmaError(said[0].removeprefix("fatal: ") if said else "git failed", remedy=f"git -C {root} log")
+        raise HemmaError(
+            said[0].removeprefix("fatal: ") if said else "git failed", remedy=command("git -C {} log", root)
+        )
     return done.stdout.decode("utf-8", "replace")

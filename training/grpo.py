@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from trl import GRPOTrainer  # pyright: ignore[reportPrivateImportUsage] - its public door
 
+from manifests.commands import command
 from training.dpo import moving_reference
 from training.errors import TrainingError
 from training.findings import Finding
@@ -25,7 +26,7 @@ def reward_function(job: Job) -> Reward:
     named = str((job.get("dataset") or {}).get("reward") or "")
     module, _, function = named.partition(":")
     root = str(job.get("root") or ".")
-    remedy = f"write {named or 'module:function'} in the repository, see TRL's custom reward functions"
+    remedy = command("write {} in the repository, see the custom reward functions of TRL", named or "module:function")
     sys.path.insert(0, root)
     try:
         found: Any = getattr(importlib.import_module(module), function, None)

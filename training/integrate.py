@@ -19,6 +19,7 @@ from typing import Any
 from lanes.answers import faults
 from lanes.event_chain import chained, verify
 from manifests.adapters import CHAIN_BROKEN, AdapterCheck, Integrate, Registry, RegistryEntry
+from manifests.commands import command
 from manifests.errors import HemmaError, NeedsPerson
 from manifests.files import parse_json, read_json
 from training.answer import tell
@@ -90,7 +91,7 @@ def _folder(root: Path, name: str) -> Path:
     for wanted in (CONFIG, WEIGHTS):
         if not (place / wanted).is_file():
             other = "; a pickled one is not read" if (place / "adapter_model.bin").exists() else ""
-            raise AdapterRefused(f"{place} holds no {wanted}{other}", remedy=f"hemma run -- ls -la {name}")
+            raise AdapterRefused(f"{place} holds no {wanted}{other}", remedy=command("hemma run -- ls -la {}", name))
     return place
 
 
@@ -111,7 +112,7 @@ def _digest(source: Path, wanted: object) -> str:
     if wanted is None and not listed.is_file():
         raise NeedsPerson(
             f"nothing says which bytes it should have; it has sha256 {digest}",
-            remedy=f"hemma integrate ADAPTER --sha256 {digest}   (when that is the one you trained)",
+            remedy=command("hemma integrate ADAPTER --sha256 {}   (when that is the one you trained)", digest),
             code="digest-unknown",
         )
     return digest
@@ -153,7 +154,7 @@ def _model_digest(place: Path) -> str:
     """The digest of weights and of what the config says of the model: a card or a tokenizer beside them changes no model."""
     files = {name: held for name, held in listing_of(place).items() if name.endswith((".safetensors", ".index.json"))}
     if not files:
-        raise AdapterRefused(f"{place} holds no safetensors", remedy=f"ls -la {place}", code="base-mismatch")
+        raise AdapterRefused(f"{place} holds no safetensors", remedy=command("ls -la {}", place), code="base-mismatch")
     said = {key: value for key, value in read_json(str(place / "config.json")).items() if key not in _NOT_MODEL}
     config = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
     return digest_of({**files, "config": Held(config, 0)})
@@ -311,7 +312,7 @@ def _read(path: Path) -> Registry:
     if verify(registry.raw()) is not None:
         raise AdapterRefused(
             f"{path}: {CHAIN_BROKEN}",
-            remedy=f"git log -p -- {path.name}   (bring the former one back)",
+            remedy=command("git log -p -- {}   (bring the former one back)", path.name),
             code="registry-broken",
         )
     return registry

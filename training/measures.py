@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from manifests.commands import command, listed
 from training.errors import TrainingError
 
 Numbers = dict[str, float]
@@ -55,12 +56,12 @@ def kinds_of(names: Sequence[str]) -> dict[str, list[str]]:
         kind, library = ("suite", "lm_eval") if name.startswith(SUITE) else WANTED.get(name, (None, None))
         if kind is None:
             raise MetricRefused(
-                f"evaluate.metrics: {name!r} is none", remedy=f"one of: {', '.join(WANTED)}, {SUITE}TASK"
+                f"evaluate.metrics: {name!r} is none", remedy=command("one of: {}", listed([*WANTED, f"{SUITE}TASK"]))
             )
         if library and importlib.util.find_spec(library) is None:
             raise MetricRefused(
                 f"{name} needs {_PACKAGES[library]}, which is not installed in the training environment",
-                remedy=f"pip install {_PACKAGES[library]}",
+                remedy=command("pip install {}", _PACKAGES[library]),
                 code="metric-unavailable",
             )
         found.setdefault(kind, []).append(name)

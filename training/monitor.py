@@ -20,6 +20,7 @@ from typing import Any
 
 from lanes.alert_rules import Alert, alert
 from lanes.alerts import Watch
+from manifests.commands import Command
 from training.checkpoint_writer import Saved
 from training.checkpoints import Damage
 from training.errors import NoRoom, NotFinite, TrainingError
@@ -219,7 +220,7 @@ class Monitor:
             if each.code == "non-finite":
                 raise NotFinite(each.metric, each.step, str(each.value))
             if each.code in _ENDING:
-                raise TrainingError(f"{each.title}: {each.text}", remedy=each.action, code=_ENDING[each.code])
+                raise TrainingError(f"{each.title}: {each.text}", remedy=Command(each.action), code=_ENDING[each.code])
 
     # --- heartbeat and progress ---
 

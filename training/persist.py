@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, cast
 
+from manifests.commands import command
 from manifests.errors import HemmaError
 from manifests.files import atomic_write
 from training.errors import NoRoom
@@ -83,7 +84,9 @@ def listing_of(folder: Path, on_progress: Progress | None = None) -> Listing:
     """Every file of `folder` by name, without a list of hashes of our own. Raises DestinationRefused when there is none."""
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST]
     if not paths:
-        raise DestinationRefused(f"{folder} holds no file to keep", remedy=f"ls -la {folder}", code="nothing-to-keep")
+        raise DestinationRefused(
+            f"{folder} holds no file to keep", remedy=command("ls -la {}", folder), code="nothing-to-keep"
+        )
     found: Listing = {}
     for number, path in enumerate(paths, 1):
         found[path.relative_to(folder).as_posix()] = Held(sha256_of(path), path.stat().st_size)
@@ -169,7 +172,7 @@ class Directory:
             probe.unlink()
         except OSError as error:
             raise DestinationRefused(
-                f"{self._base} cannot be written: {error.strerror}", remedy=f"ls -ld {self._base}"
+                f"{self._base} cannot be written: {error.strerror}", remedy=command("ls -ld {}", self._base)
             ) from error
         free = shutil.disk_usage(self._final.parent).free
         return {**self._facts(), "free_bytes": free, "is_there": self._final.exists()}
@@ -204,7 +207,9 @@ class Directory:
         """Never write over a result: the same one is fine, another is for a person to look at."""
         if listing_of(self._final) != listing:
             raise DestinationRefused(
-                f"{self._final} holds another result already", remedy=f"ls -la {self._final}", code="destination-taken"
+                f"{self._final} holds another result already",
+                remedy=command("ls -la {}", self._final),
+                code="destination-taken",
             )
 
     def _stage(self, folder: Path, listing: Listing, on_progress: Progress | None) -> None:
@@ -249,7 +254,9 @@ class Directory:
             needed = sum(held.size for held in listing.values())
             free = shutil.disk_usage(self._final.parent).free
             return NoRoom("the result", str(self._base), needed_bytes=needed, free_bytes=free)
-        return DestinationRefused(f"{self._final} cannot be written: {error.strerror}", remedy=f"ls -ld {self._base}")
+        return DestinationRefused(
+            f"{self._final} cannot be written: {error.strerror}", remedy=command("ls -ld {}", self._base)
+        )
 
 
 def _copy(source: Path, target: Path, held: Held) -> None:

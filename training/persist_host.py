@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from manifests import commands
 from manifests.errors import HemmaError
 from training.errors import NoRoom
 from training.persist import (
@@ -114,7 +115,7 @@ class Host:
         if present != listing:
             raise DestinationRefused(
                 f"{self._host}:{self._folder}/{self._last} holds another result already",
-                remedy=f"ssh {self._host} ls -la {shlex.quote(self._folder)}",
+                remedy=commands.command("ssh {} {}", self._host, str(commands.command("ls -la {}", self._folder))),
                 code="destination-taken",
             )
 
@@ -182,7 +183,7 @@ class Host:
             if running.returncode:
                 raise DestinationRefused(
                     f"{self._host}:{self._folder}: {_cause(_whole(err), running.returncode)}",
-                    remedy=f"ssh {self._host} true",
+                    remedy=commands.command("ssh {} true", self._host),
                     code="destination-unreachable",
                 )
             return _whole(out)

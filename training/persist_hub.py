@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from manifests.commands import Remedy, command, listed
 from training.persist import (
     MANIFEST,
     DestinationRefused,
@@ -55,7 +56,7 @@ class Hub:
         if namespace not in namespaces:
             raise DestinationRefused(
                 f"the token of {who.get('name')} may not write to {namespace}",
-                remedy="name one of: " + ", ".join(str(each) for each in namespaces),
+                remedy=command("name one of: {}", listed(map(str, namespaces))),
             )
         there = _asked(lambda: api.repo_exists(self._id), what=self._id)
         return {**self._facts(api, None), "is_there": bool(there)}
@@ -143,5 +144,5 @@ def _asked(call: Callable[[], Any], *, what: str) -> Any:
         raise _refused("the hub", f"cannot be reached ({type(error).__name__})", "persist to a directory") from error
 
 
-def _refused(what: str, fact: str, remedy: str) -> DestinationRefused:
+def _refused(what: str, fact: str, remedy: Remedy) -> DestinationRefused:
     return DestinationRefused(f"{what}: {fact}", remedy=remedy, code="destination-unreachable")

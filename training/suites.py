@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from manifests import commands
 from training.measures import MetricRefused, Numbers
 from training.models import materialize
 
@@ -47,11 +48,12 @@ def lm_eval(
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()
         raise MetricRefused(
-            f"lm-eval: {said[-1] if said else 'it said nothing'}", remedy=f"lm_eval --tasks {','.join(tasks)}"
+            f"lm-eval: {said[-1] if said else 'it said nothing'}",
+            remedy=commands.command("lm_eval --tasks {}", ",".join(tasks)),
         )
     files = sorted(out.rglob("results*.json"), key=lambda path: path.stat().st_mtime)
     if not files:
-        raise MetricRefused("lm-eval wrote no result", remedy=f"ls {out}")
+        raise MetricRefused("lm-eval wrote no result", remedy=commands.command("ls {}", out))
     return numbers(json.loads(files[-1].read_text(encoding="utf-8")), tasks)
 
 
@@ -63,6 +65,8 @@ def numbers(found: Mapping[str, Any], tasks: Sequence[str]) -> Numbers:
         plain = {key.partition(",")[0]: value for key, value in (results.get(task) or {}).items()}
         name = next((each for each in _MAIN if isinstance(plain.get(each), int | float)), None)
         if name is None:
-            raise MetricRefused(f"lm-eval gave no number for {task}", remedy=f"lm_eval --tasks {task}")
+            raise MetricRefused(
+                f"lm-eval gave no number for {task}", remedy=commands.command("lm_eval --tasks {}", task)
+            )
         made[f"{task}/{name}"] = float(plain[name])
     return made

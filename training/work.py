@@ -21,6 +21,7 @@ import torch
 from transformers.utils.logging import disable_progress_bar
 
 from lanes.precision import Gpu, Host, PrecisionPlan, plan
+from manifests.commands import Command, command, joined
 from training import datasets_of_job as data
 from training.checkpoint_writer import available_memory
 from training.checkpoints import Checkpoint, newest_valid, tidy
@@ -176,7 +177,7 @@ def precision_here(job: Mapping[str, Any]) -> PrecisionPlan:
     found = plan(gpu, host, is_frozen=True, requested=requested)
     if not isinstance(found, PrecisionPlan):
         reason = "; ".join(each.fact for each in found.reasons)
-        raise ArgumentsRefused(f"precision: {reason}", remedy="; ".join(found.next_steps))
+        raise ArgumentsRefused(f"precision: {reason}", remedy=joined(found.next_steps, "; "))
     return found
 
 
@@ -185,7 +186,7 @@ def refuse_findings(job: Mapping[str, Any]) -> None:
     found = blocking(_module(job).check(job))
     if found:
         words = "; ".join(f"{each.name}: {each.fact}" for each in found)
-        raise ArgumentsRefused(words, remedy="; ".join(each.fix for each in found if each.fix))
+        raise ArgumentsRefused(words, remedy=joined((Command(each.fix) for each in found), "; "))
 
 
 # --- pieces ------------------------------------------------------------------------------------------------------
@@ -271,7 +272,7 @@ def _stopped(folder: Path, result: Mapping[str, Any]) -> None:
     temporary.replace(folder / STOPPED)
     raise StoppedInOrder(
         f"stopped at step {result['step']} of {result['max_steps']} ({result['stop_reason']}), with a checkpoint",
-        remedy=f"hemma train --resume {folder.name}",
+        remedy=command("hemma train --resume {}", folder.name),
     )
 
 

@@ -179,6 +179,8 @@ class Stage:
             [*identity, "-C", "repo", "commit", "-q", "--allow-empty", "-m", "Begin"],
         ):
             subprocess.run(["git", *argv], cwd=self.home, env=self.environ, check=True, timeout=20)
+        trusted = [self.hemma()[0], "trust", "--yes"]
+        subprocess.run(trusted, cwd=self.project, env=self.environ, check=True, capture_output=True, timeout=60)
 
 
 def wait_for(process: subprocess.Popen[bytes]) -> None:

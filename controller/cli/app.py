@@ -48,6 +48,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "gotcha": ("gotcha",),
     "init": ("init",),
     "config": ("config",),
+    "trust": ("trust",),
     "host": ("host",),
     "doctor": ("doctor",),
 }

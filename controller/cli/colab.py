@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ from controller.flows import drive
 from controller.reports import console
 from controller.reports.drive_runs import show_rows
 from lanes.drive_runs import Row, host_row
+from manifests.commands import command
 from manifests.errors import HemmaError, UsageError
 from remote.drive.store import NotInDrive
 
@@ -73,18 +73,18 @@ def dispatch(
     if done.note:
         console.line(console.err(), "warn", done.note)
     if done.link and is_google:
-        console.line(console.out(), "do", f"open {done.link} and choose Runtime, Run all")
+        console.do(console.out(), command("open {} and choose Runtime, Run all", done.link))
     elif done.link:
         run = os.path.join(os.path.dirname(os.path.dirname(done.folder_link)), "runs", done.slice)
-        line = shlex.join(["hemma", "rows", "run", done.folder_link, "--run", run])
-        console.line(console.out(), "do", f"{line}   (or open {done.link} in Jupyter or Colab, Run all)")
+        line = command("hemma rows run {} --run {}", done.folder_link, run)
+        console.do(console.out(), command("{}   (or open {} in Jupyter or Colab, Run all)", line, done.link))
 
 
 def _folder_id(place: drive.Place, text: str) -> str:
     if not place.is_google:
         top = place.store.name.partition(":")[2]
         if not os.path.isdir(os.path.join(top, text)):
-            raise UsageError(f"{top} has no folder {text}", remedy=shlex.join(["mkdir", "-p", os.path.join(top, text)]))
+            raise UsageError(f"{top} has no folder {text}", remedy=command("mkdir -p {}", os.path.join(top, text)))
         return text
     link = drive.link_of(text)
     use_key: Callable[[str, str | None], None] | None = getattr(place.store, "use_key", None)
@@ -200,7 +200,7 @@ def doctor(run: Run, *, as_json: AsJson = False) -> None:
         console.out().print(f"{found['run']['run']}: {state}, {readable} of {len(found['files'])} files can be read")
         for each in found["findings"]:
             console.line(console.out(), "fail", each["fact"])
-            console.line(console.out(), "do", each["do"])
+            console.do(console.out(), each["do"])
     raise typer.Exit(1 if found["findings"] else 0)
 
 

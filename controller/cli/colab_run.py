@@ -12,6 +12,7 @@ import typer
 
 from controller.cli.colab_place import place_here, slice_here
 from controller.reports import console
+from manifests.commands import command
 from manifests.errors import HemmaError
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
@@ -71,7 +72,7 @@ def run(
     rows = f", {row['done']} of {row['total']} rows" if row.get("total") is not None else ""
     before = "" if done["session"] else " already; no machine was taken"
     console.line(console.out(), "ok", f"{done['run']}: {row.get('state', 'done')}{rows}{before}")
-    console.line(console.out(), "do", f"hemma colab collect {done['run']}")
+    console.do(console.out(), command("hemma colab collect {}", str(done["run"])))
 
 
 def _silent(event: dict[str, Any]) -> None:
@@ -94,7 +95,7 @@ def _show_event(event: dict[str, Any]) -> None:
         return
     console.err().print(console.plain(words[event["kind"]](), "dim"))
     if event.get("link") and event["kind"] == "unmounted":
-        console.line(console.err(), "do", f"for the next time open {event['link']} and allow Drive")
+        console.do(console.err(), command("for the next time open {} and allow Drive", str(event["link"])))
 
 
 def _count(part: int, of: int) -> None:
@@ -134,7 +135,7 @@ def sessions(
             console.out().print(console.plain(f"{each.name}  {each.hardware}  {each.endpoint}"))
         for stray in strays:
             console.line(console.out(), "fail", f"{stray.name}: {stray.why}")
-            console.line(console.out(), "do", stray.do)
+            console.do(console.out(), stray.do)
         if not live:
             console.err().print("no session runs")
     raise typer.Exit(1 if strays else 0)

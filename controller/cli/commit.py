@@ -13,6 +13,7 @@ from controller.flows.git_on_host import GitFailed
 from controller.reports import console
 from controller.reports.progress import Progress
 from lanes.merging import LOGIC_IN_CELLS
+from manifests.commands import command
 from manifests.errors import UsageError
 
 OnHost = Annotated[str | None, typer.Option("--host", "-H", help="Another host than the repository's own.")]
@@ -51,7 +52,9 @@ def commit(
     """
     unknown = [rule for rule in accept or [] if rule != LOGIC_IN_CELLS]
     if unknown:
-        raise UsageError(f"--accept {unknown[0]!r} is no rule that can be accepted", remedy=f"only: {LOGIC_IN_CELLS}")
+        raise UsageError(
+            f"--accept {unknown[0]!r} is no rule that can be accepted", remedy=command("only: {}", LOGIC_IN_CELLS)
+        )
     if not message:
         raise UsageError("a commit needs a message", remedy='hemma commit -m "What changed, and why"')
     done = _shown_failing(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +11,7 @@ from controller.flows import doctor as flow
 from controller.reports import console, hints
 from lanes.checkup import Row, is_well
 from lanes.doctor import Finding, summary
+from manifests.commands import command
 from manifests.errors import UsageError
 
 
@@ -41,7 +41,7 @@ def doctor(
     """
     if run is not None:
         if offline:
-            raise UsageError("a run is read from its host", remedy=f"hemma doctor {shlex.quote(run)}")
+            raise UsageError("a run is read from its host", remedy=command("hemma doctor {}", run))
         _show_run(run, host, as_json=as_json)
         return
     environ = {**os.environ, **({"HEMMA_HOST": host} if host else {})}
@@ -60,7 +60,7 @@ def _show(rows: list[Row]) -> None:
     for row in rows:
         console.line(out, row.level, f"{row.part}, {row.name}: {row.fact}" if row.name else f"{row.part}: {row.fact}")
         if row.mend and row.level != "ok":
-            console.line(out, "do", row.mend)
+            console.do(out, row.mend)
         for known in row.known:
             console.line(out, "known", hints.in_one_line(known.id, known.fix))
     counted = [Finding(row.name, row.level, row.fact) for row in rows]
@@ -71,7 +71,9 @@ def _show_run(run: str, host: str | None, *, as_json: bool) -> None:
     from controller.cli.run import settings_for
 
     if "://" in run:
-        raise UsageError("that is a link; a run in Drive has a doctor of its own", remedy=f"hemma colab doctor {run}")
+        raise UsageError(
+            "that is a link; a run in Drive has a doctor of its own", remedy=command("hemma colab doctor {}", run)
+        )
     found = flow.of_run(settings_for(host), run)
     if as_json:
         console.show_json(found)
@@ -105,5 +107,7 @@ def _show_failure(found: dict[str, Any]) -> None:
         console.line(out, "known", f"{entry['id']}: {' '.join(entry['fix'].split())}")
         for source in entry["sources"]:
             out.print(console.plain(f"          {source}"))
+    for said in found["advice"]:
+        console.advice(out, said)
     for step in found["next"]:
-        console.line(out, "do", step)
+        console.do(out, step)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from controller.flows import apply as patches
 from controller.flows import edit as editing
 from controller.flows import files as flow
 from controller.reports import console
+from manifests.commands import command
 from manifests.errors import UsageError
 
 # Anything smaller is there before a bar could be read.
@@ -100,7 +100,7 @@ def apply(
 ) -> None:
     """Apply a patch on the host with `git apply --3way`: the whole of it or, on any trouble, nothing.
 
-    Example: git diff --binary HEAD -- src | hemma apply -
+    Example: git diff-index -p --binary HEAD -- src | hemma apply -
 
     What was applied is staged there; `hemma commit -m MESSAGE` commits it.
 
@@ -122,7 +122,7 @@ def _read(patch: str) -> bytes:
         with open(patch, "rb") as file:
             return file.read()
     except OSError as error:
-        raise UsageError(f"{patch} cannot be read: {error.strerror}", remedy=f"ls -l {shlex.quote(patch)}") from error
+        raise UsageError(f"{patch} cannot be read: {error.strerror}", remedy=command("ls -l {}", patch)) from error
 
 
 def _show_applied(done: patches.Applied, *, is_check: bool) -> None:
@@ -140,10 +140,10 @@ def _show_applied(done: patches.Applied, *, is_check: bool) -> None:
     names = ", ".join(done.conflicts)
     if done.is_applied:
         console.line(err, "needs you", f"applied with conflicts, both sides are marked in: {names}")
-        console.line(err, "do", f"hemma edit {shlex.quote(done.conflicts[0])}, then hemma commit -a -m MESSAGE")
+        console.do(err, command("hemma edit {}; then hemma commit -a -m MESSAGE", done.conflicts[0]))
     else:
         console.line(err, "refused", f"in conflict with what the host has: {names}; nothing was applied")
-        console.line(err, "do", "hemma apply --conflicts PATCH marks both sides in the files there")
+        console.do(err, "hemma apply --conflicts PATCH marks both sides in the files there")
 
 
 def _show(moved: Sequence[flow.Moved], *, as_json: bool, is_put: bool) -> None:

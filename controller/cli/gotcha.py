@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-import shlex
 import sys
 from typing import Annotated
 
@@ -14,6 +13,7 @@ from controller.flows import gotcha as flow
 from controller.flows import gotcha_queue as queue
 from controller.reports import console
 from lanes.failures import FailureFacts
+from manifests.commands import command
 from manifests.errors import UsageError
 from manifests.runbooks import Proposal
 
@@ -153,12 +153,12 @@ def approve(
 
 def _say_how_to_offer(paths: list[str]) -> None:
     """What holds for everybody is worth offering upstream; a person does it, with what they looked at (S17-R06)."""
-    named = shlex.join(os.path.relpath(path) for path in paths)
+    named = [os.path.relpath(path) for path in paths]
     patch = "gotcha.patch"
-    console.line(console.out(), "do", f"git add {named} && git commit -m 'A known failure'")
-    console.line(console.out(), "do", f"git format-patch -1 --stdout -- {named} > {patch}")
-    console.line(
-        console.out(), "do", f"it holds for everybody: offering upstream is to attach {patch} to a pull request"
+    console.do(console.out(), command("git add {} && git commit -m 'A known failure'", named))
+    console.do(console.out(), command("git format-patch -1 --stdout -- {} > {}", named, patch))
+    console.do(
+        console.out(), command("it holds for everybody: offering upstream is to attach {} to a pull request", patch)
     )
 
 
@@ -186,7 +186,7 @@ def _ask(name: str, *, is_yes: bool) -> None:
 
     if sys.stdin.isatty() and typer.confirm("Write it?", default=False, err=True):
         return
-    raise NeedsPerson("a person has to look at the change", remedy=f"hemma gotcha approve {name} --yes")
+    raise NeedsPerson("a person has to look at the change", remedy=command("hemma gotcha approve {} --yes", name))
 
 
 def _show(proposal: Proposal) -> None:
@@ -202,7 +202,7 @@ def _show(proposal: Proposal) -> None:
     ):
         if text:
             out.print(console.plain(f"{label:<9} {text}"))
-    console.line(out, "do", " ".join(["hemma gotcha approve", proposal.id, *flow.asked_for(proposal)]))
+    console.do(out, command("hemma gotcha approve {} {}", proposal.id, flow.asked_for(proposal)))
 
 
 def _material(
@@ -230,7 +230,7 @@ def _of_file(path: str) -> str:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - flow.MOST_LOG))
             return file.read(flow.MOST_LOG).decode("utf-8", "replace")
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}", remedy=f"ls -l {path}") from error
+        raise UsageError(f"{path} cannot be read: {error.strerror}", remedy=command("ls -l {}", path)) from error
 
 
 def _of_run(run: str, host: str | None) -> tuple[str, FailureFacts]:

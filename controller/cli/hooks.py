@@ -14,6 +14,7 @@ from controller.flows import notebook_filters, work_tree
 from controller.reports import console
 from controller.reports.console import Table
 from lanes.local_edits import OVERRIDE
+from manifests.commands import command
 from manifests.errors import NeedsPerson, UsageError
 
 app = typer.Typer(help="Git hooks that keep a clone merge-only.", no_args_is_help=True)
@@ -56,8 +57,8 @@ def install(
     reports = [flow.here(top, "install"), *([flow.on_host(settings_for(), "install")] if host else [])]
     _show(reports, filters, as_json=as_json)
     if any(change.startswith(".gitattributes") for change in filters) and not as_json:
-        console.line(console.out(), "do", "hemma where   (.gitattributes is committed, like any other file)")
-        console.line(console.out(), "do", notebook_filters.NEXT_STEP)
+        console.do(console.out(), "hemma where   (.gitattributes is committed, like any other file)")
+        console.do(console.out(), notebook_filters.NEXT_STEP)
 
 
 @app.command()
@@ -115,7 +116,7 @@ def hook(
     for reason in verdict.reasons:
         console.line(err, "refused", reason.fact)
     for step in verdict.next_steps:
-        console.line(err, "do", step)
+        console.do(err, step)
     err.print(console.plain(f"or       {OVERRIDE}=1 git commit …   (here, knowingly)"))
     err.print(console.plain("or       git config hemma.role host   (if this clone is the host's own)"))
     raise typer.Exit(NeedsPerson.exit_code)
@@ -135,7 +136,9 @@ def _memory_only_grows() -> None:
     except MemoryShrank as error:
         for finding in error.findings:
             console.line(console.err(), "refused", finding)
-        console.line(console.err(), "do", f"git diff --cached -- {found.folder}   shows it; put back what was removed")
+        console.do(
+            console.err(), command("git diff --cached -- {}   shows it; put back what was removed", found.folder)
+        )
         raise typer.Exit(NeedsPerson.exit_code) from error
 
 
@@ -173,5 +176,4 @@ def _show_table(reports: list[flow.Report]) -> None:
         for note in report.notes:
             console.line(console.err(), "warn", f"{report.place}: {note}")
         if not report.are_in_force:
-            more = " --host" if report.place == "host" else ""
-            console.line(console.err(), "do", f"hemma hooks install{more}")
+            console.do(console.err(), "hemma hooks install --host" if report.place == "host" else "hemma hooks install")

@@ -14,7 +14,7 @@ from controller.flows import hosts_file
 from controller.flows.host_paths import on_host
 from controller.reports import console
 from controller.reports.console import Table
-from controller.settings import explain, read_files
+from controller.settings import demand_trust, explain, read_files
 from lanes.doctor import Finding, is_fit, summary
 from manifests.errors import UsageError
 from manifests.settings import HostSettings
@@ -153,9 +153,12 @@ def _host(name: str | None) -> HostSettings:
         files = read_files(os.getcwd(), environ)
         present = explain(files).settings.host if _names_a_host(files.project.host, files.user.default_host) else None
         if present and name in (present.name, present.ssh):
+            demand_trust(files)
             return present
         environ["HEMMA_HOST"] = hosts_file.named(files.user, name)
-    return explain(read_files(os.getcwd(), environ)).settings.host
+    files = read_files(os.getcwd(), environ)
+    demand_trust(files)
+    return explain(files).settings.host
 
 
 def _names_a_host(*layers: str | None) -> bool:

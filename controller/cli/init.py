@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from controller import trust
 from controller.flows import hosts_file, verify_ci
 from controller.flows import init as flow
 from controller.flows.host_paths import on_host
 from controller.reports import console
 from controller.reports.console import Table
+from manifests.commands import Remedy, command, literal
 from manifests.errors import HemmaError, UsageError
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ def init(
         _write_ci(os.path.dirname(path))
         return
     text = flow.read(path)
+    was_trusted = trust.is_trusted(os.path.dirname(path), flow.present(text, path))
     given, is_asked = _answered(path, options, answers, interview=interview)
     pairs = _pairs(env, "--env", "NAME=VALUE"), _pairs(lane, "--lane", "GLOB=LANE")
     wanted = flow.Wanted(given.get("host") or None, given.get("root") or None, *pairs)
@@ -90,9 +93,19 @@ def init(
         _keep_answers(path, new, changes, given)
     else:
         _write(path, new, changes)
+    _keep_trust(path, was_trusted=was_trusted)
     if ci:
         _write_ci(os.path.dirname(path))
     console.out().print("next: hemma host check", style="dim")
+
+
+def _keep_trust(path: str, *, was_trusted: bool) -> None:
+    """What a person wrote here is allowed; what stood here before, from somebody else, is not by that."""
+    project = flow.present(flow.read(path), path)
+    if was_trusted and trust.asked(project):
+        trust.allow(os.path.dirname(path), project)
+    elif not was_trusted:
+        console.line(console.err(), "warn", "what stood in [tool.hemma] before is not allowed yet: hemma trust")
 
 
 def _write_ci(root: str) -> None:
@@ -193,9 +206,9 @@ def _ask_until_taken(where: interviewing.Ground, question: Question, offer: inte
             offer = offer if text.strip() else None
 
 
-def _say_refused(rule: str, mend: str) -> None:
+def _say_refused(rule: str, mend: Remedy) -> None:
     console.line(console.err(), "refused", f"the answer {rule}")
-    console.line(console.err(), "do", mend)
+    console.do(console.err(), mend)
 
 
 def _show(path: str, *, as_json: bool) -> None:
@@ -230,7 +243,7 @@ def _pairs(given: list[str] | None, option: str, form: str) -> dict[str, str]:
         # A glob may hold `=`, a value may too: names end at the first one, globs at the last.
         name, equals, value = text.partition("=") if option == "--env" else text.rpartition("=")
         if not equals or not name:
-            raise UsageError(f"{option} needs {form}", remedy=f"hemma init {option} {form}")
+            raise UsageError(f"{option} needs {form}", remedy=command("hemma init {} {}", option, form))
         pairs[name] = value
     return pairs
 
@@ -248,7 +261,8 @@ def _completed(wanted: flow.Wanted, text: str | None, path: str) -> flow.Wanted:
         usual = f"~/work/{os.path.basename(os.path.dirname(path))}"
         if not _is_interactive():
             raise UsageError(
-                "no root is given: the repository's path on the host", remedy=f"hemma init --root '{usual}'"
+                "no root is given: the repository's path on the host",
+                remedy=command("hemma init --root {}", literal(usual)),
             )
         root = _ask("path of the repository on the host", usual)
     return flow.Wanted(host, root, wanted.env, wanted.lanes)

@@ -10,6 +10,7 @@ from controller.cli.run import settings_for
 from controller.flows import integrate as flow
 from controller.flows.train import manifest_on_host
 from controller.reports import console
+from manifests.commands import command
 
 
 def register(app: typer.Typer) -> None:
@@ -52,7 +53,7 @@ def integrate(
     console.line(
         console.out(), "ok", f"{entry['name']} is entry {entry['seq']} of {found['registry']}: {entry['path']}"
     )
-    console.line(console.out(), "do", f"hemma commit {found['registry']}")
+    console.do(console.out(), command("hemma commit {}", str(found["registry"])))
 
 
 def _show(event: dict[str, Any]) -> None:

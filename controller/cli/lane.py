@@ -132,4 +132,4 @@ def _show_steps(part: flow.Part, count: int) -> None:
         out.print()
         out.print(f"{part.lane} ({len(part.subjects)})", style="bold")
     for step in part.next_steps:
-        console.line(out, "do", step)
+        console.do(out, step)

@@ -12,6 +12,7 @@ from controller.flows import memory as flow
 from controller.reports import console
 from controller.reports.console import Table
 from manifests import visible
+from manifests.commands import command, listed
 from manifests.errors import UsageError
 from manifests.memory import ENTRY_STATUSES, LOG
 
@@ -64,7 +65,7 @@ def log(
     Example: hemma memory log "halve the rate" "lr 3e-4 -> 1.5e-4" --file configs/rate.yaml
     """
     if status not in ENTRY_STATUSES:
-        raise UsageError(f"--status {status!r}", remedy="one of " + ", ".join(ENTRY_STATUSES))
+        raise UsageError(f"--status {status!r}", remedy=command("one of {}", listed(ENTRY_STATUSES)))
     entry = flow.entry_of(requested, executed, status=status, files=files or (), notes=notes)
     number = flow.append(_memory(), [entry])
     if as_json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.text import Text
@@ -16,6 +16,7 @@ from lanes.notebook_format import NotebookPolicy
 from lanes.notebook_merge import Conflict
 from lanes.notebook_rules import Finding
 from lanes.notebooks import CellChange, NotebookDiff, as_text
+from manifests.commands import Command, Remedy, command
 from manifests.errors import UsageError
 from manifests.files import atomic_write
 
@@ -223,9 +224,9 @@ def _show_findings(found: dict[str, list[Finding]]) -> None:
             console.line(out, "fail", f"{place}: {finding.fact} [{finding.rule}]")
         if not findings:
             console.line(out, "ok", f"{name}: thin")
-    mends: dict[str, Any] = {each.rule: each.mend for findings in found.values() for each in findings}
+    mends: dict[str, Remedy] = {each.rule: each.mend for findings in found.values() for each in findings}
     for rule, mend in mends.items():
-        console.line(out, "do", f"{rule}: {mend}")
+        console.do(out, command("{}: {}", rule, Command(mend)))
 
 
 def _show_conflicts(name: str, conflicts: tuple[Conflict, ...]) -> None:
@@ -234,4 +235,4 @@ def _show_conflicts(name: str, conflicts: tuple[Conflict, ...]) -> None:
         place = _place(conflict.index, conflict.heading)
         console.line(err, "needs you", f"{name}: {place}: both sides changed it ({conflict.what})")
     if conflicts:
-        console.line(err, "do", "open it, choose between the versions, delete the markers, then: git add")
+        console.do(err, "open it, choose between the versions, delete the markers, then: git add")

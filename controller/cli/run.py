@@ -11,6 +11,7 @@ from controller.flows import run as flow
 from manifests.commands import command
 from manifests.errors import HemmaError, UsageError
 from manifests.visible import json_text, one_line
+from remote import clone_witness
 from remote.stdio import (
     abandon_stdout,
     demand_written,
@@ -73,6 +74,7 @@ def settings_for(host: str | None = None) -> dict[str, Any]:
         from controller import settings
 
         found = settings.load(os.getcwd(), environ)
+    found["host"].update(is_said=host is not None, root_is_own=found["root_is_own"])
     return found
 
 
@@ -92,7 +94,7 @@ def _run(values: run_options.Values, argv: list[str]) -> int:
         git_refusal.demand_run(argv, _text(shell))
     settings = settings_for(_text(values.get("host")))
     options = _options(values, settings)
-    request = flow.request_of(settings, options, argv)
+    request = flow.request_of(settings, options, argv, is_run=True)
     if values.get("detach"):
         return _detach(settings, request, bool(values.get("json")))
     if values.get("json"):
@@ -147,7 +149,8 @@ def _environment(given: object) -> dict[str, str]:
             )
         if not equals and name not in os.environ:
             raise UsageError(
-                f"--env {name}: there is no such variable here", remedy=f"export {name}=… first, or --env {name}=VALUE"
+                f"--env {name}: there is no such variable here",
+                remedy=command("export {}=… first, or --env {}=VALUE", name, name),
             )
         found[name] = value if equals else os.environ[name]
     return found
@@ -171,6 +174,8 @@ def _run_through(settings: dict[str, Any], request: dict[str, Any], *, is_quiet:
         end = flow.follow(session)
     code = flow.exit_code_of(end, session.run_id)
     _say_end(end, request, is_quiet)
+    if not is_quiet:
+        clone_witness.say(settings["host"], request["clone"], session.reply)
     demand_written(outputs, command("what there was until then: hemma logs {}", session.run_id))
     return code
 
@@ -197,6 +202,7 @@ def _detach(settings: dict[str, Any], request: dict[str, Any], is_json: bool) ->
         _print_json({"run_id": session.run_id, "state": "starting"})
     else:
         print_line(one_line(session.run_id))
+        clone_witness.say(settings["host"], request["clone"], session.reply)
     return 0
 
 
@@ -207,6 +213,7 @@ def _run_for_json(settings: dict[str, Any], request: dict[str, Any]) -> int:
     end = flow.follow(session)
     code = flow.exit_code_of(end, session.run_id)
     kept = {name: end.get(name) for name in ("exit_code", "signal", "reason", "detail", "started_at", "ended_at")}
+    kept.update(clone_witness.elsewhere(session.reply))
     _print_json({"run_id": session.run_id, **kept, **out.fields("stdout"), **err.fields("stderr")})
     return code
 

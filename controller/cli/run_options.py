@@ -6,6 +6,7 @@ none; one leading `--` may stand before the command, since `pdm run` removes one
 
 from __future__ import annotations
 
+from manifests.commands import command
 from manifests.errors import UsageError
 
 
@@ -62,11 +63,11 @@ def parse(arguments: list[str]) -> tuple[Values, list[str]]:
             )
         if option.value is None:
             if equals:
-                raise UsageError(f"{flag} takes no value", remedy=f"hemma run {flag} …")
+                raise UsageError(f"{flag} takes no value", remedy=command("hemma run {} …", flag))
             values[option.name] = True
             continue
         if not equals and not rest:
-            raise UsageError(f"{flag} needs a value", remedy=f"hemma run {flag} {option.value} …")
+            raise UsageError(f"{flag} needs a value", remedy=command("hemma run {} {} …", flag, option.value))
         _store(values, option, attached if equals else rest.pop(0))
     if rest[:1] == ["--"]:
         del rest[0]
@@ -92,5 +93,7 @@ def seconds(text: str, flag: str) -> float | None:
     except (ValueError, KeyError):
         value = -1.0
     if not 0 < value < 1e9:
-        raise UsageError(f"{flag} {text!r} is no length of time", remedy=f"{flag} 90, {flag} 15m, {flag} 2h")
+        raise UsageError(
+            f"{flag} {text!r} is no length of time", remedy=command("{} 90, {} 15m, {} 2h", flag, flag, flag)
+        )
     return value

@@ -13,6 +13,7 @@ from controller.flows import runbook as flow
 from controller.reports import console
 from controller.reports.console import Table
 from lanes.runbook_stamps import MONEY_MONTHS, MONTHS, Limits
+from manifests.commands import Command, command
 from manifests.errors import UsageError
 
 _Folder = Annotated[
@@ -132,7 +133,7 @@ def search(
         console.out().print(console.plain(f"    {hit.says}"))
     if not hits:
         console.line(console.err(), "warn", "no page and no entry holds all of these words")
-        console.line(console.err(), "do", "hemma runbook list --gotchas")
+        console.do(console.err(), "hemma runbook list --gotchas")
         raise typer.Exit(1)
 
 
@@ -187,10 +188,12 @@ def _holding(count: int) -> str:
 def _remind(next_check: dt.date | None, *, is_stale: bool) -> None:
     """The reminder and its command; to look again at a time is a recurring commitment, which a person makes (S17-R17)."""
     if is_stale:
-        console.line(console.err(), "do", "look at each source, mend the fact, set its `verified` month")
+        console.do(console.err(), "look at each source, mend the fact, set its `verified` month")
     if next_check is not None:
-        again = "then" if is_stale else f"again from {next_check} on"
-        console.line(console.err(), "do", f"{again}: hemma runbook check   (hemma schedules nothing: plan it yourself)")
+        again = Command("then") if is_stale else command("again from {} on", str(next_check))
+        console.do(
+            console.err(), command("{}: hemma runbook check   (hemma schedules nothing: plan it yourself)", again)
+        )
 
 
 def _day(said: str | None) -> dt.date:

@@ -12,6 +12,7 @@ from controller.cli.run import settings_for
 from controller.flows import slices as flow
 from controller.reports import console
 from controller.reports.console import Table
+from manifests.commands import command
 from manifests.errors import UsageError
 from manifests.slices import EXAMPLE
 
@@ -64,7 +65,7 @@ def issue(
     where = "" if here else " on the host"
     console.line(console.err(), "ok", f"{found['index']['rows']} rows; it {words} {found['folder']}{where}")
     if found["state"] == "issued":
-        console.line(console.err(), "do", f"hemma colab dispatch {found['folder']}")
+        console.do(console.err(), command("hemma colab dispatch {}", str(found["folder"])))
 
 
 def made(manifest: str, options: dict[str, Any], *, here: bool, host: str | None, quiet: bool) -> dict[str, Any]:
@@ -83,7 +84,7 @@ def _host_settings(host: str | None) -> dict[str, Any]:
     try:
         return settings_for(host)
     except UsageError as error:
-        more = f"{error.remedy}; if this clone is the one that counts: --here"
+        more = command("{}; if this clone is the one that counts: --here", error.remedy)
         raise UsageError(error.message, remedy=error.remedy if host else more) from error
 
 
@@ -110,7 +111,7 @@ def verify(folder: Slice, *, as_json: AsJson = False) -> None:
     elif faults:
         for fault in faults:
             console.line(console.out(), "fail", fault)
-        console.line(console.out(), "do", "copy the slice again, whole, from where it was issued")
+        console.do(console.out(), "copy the slice again, whole, from where it was issued")
     else:
         console.line(console.out(), "ok", f"{index.folder}: {index.rows} rows, {len(index.files)} files proven")
     raise typer.Exit(int(bool(faults)))

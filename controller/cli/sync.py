@@ -21,6 +21,7 @@ from controller.reports.progress import Progress
 from controller.snapshot import find_project
 from lanes.merging import ACCEPTABLE, Escalation, Step, SyncPlan
 from lanes.origin_moves import GONE, REWRITTEN
+from manifests.commands import Command, command, listed
 from manifests.errors import UsageError
 from remote.agent import gitfacts, gitnet
 from remote.repository import HostRepository, LocalRepository
@@ -124,7 +125,7 @@ def _show(picture: dict[str, Any]) -> None:
     console.show_table(table)
     if picture["problem"]:
         console.line(console.err(), "failed", f"host: {picture['problem']['message']}")
-        console.line(console.err(), "do", str(picture["problem"]["remedy"]))
+        console.do(console.err(), Command(picture["problem"]["remedy"]))
         return
     _show_details(picture)
 
@@ -198,7 +199,7 @@ def sync(
     unknown = [rule for rule in accept or [] if rule not in ACCEPTABLE]
     if unknown:
         raise UsageError(
-            f"--accept {unknown[0]!r} is no rule that can be accepted", remedy="one of: " + ", ".join(ACCEPTABLE)
+            f"--accept {unknown[0]!r} is no rule that can be accepted", remedy=command("one of: {}", listed(ACCEPTABLE))
         )
     from controller.flows import lane
     from controller.flows import sync as flow

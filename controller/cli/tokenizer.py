@@ -10,6 +10,7 @@ from controller.cli.run import settings_for
 from controller.flows import tokenizer as flow
 from controller.flows.train import manifest_on_host
 from controller.reports import console
+from manifests.commands import command
 
 
 def register(app: typer.Typer) -> None:
@@ -45,7 +46,7 @@ def tokenizer(
     console.show_progress("")
     said = f"{found['vocab_size']} tokens from {found['rows']} rows, {found['bytes_per_token']} bytes each"
     console.line(console.out(), "ok", f"{found['path']}: {said}")
-    console.line(console.out(), "do", f"hemma commit {found['path']} -m 'A tokenizer'")
+    console.do(console.out(), command("hemma commit {} -m 'A tokenizer'", str(found["path"])))
 
 
 def _show(event: dict[str, Any]) -> None:

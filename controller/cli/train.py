@@ -21,6 +21,7 @@ from controller.reports import console
 from controller.reports.console import Table
 from lanes.verdict import Verdict
 from manifests import visible
+from manifests.commands import command
 from manifests.errors import HemmaError, UsageError
 from manifests.files import atomic_write
 
@@ -138,8 +139,8 @@ def _follow(settings: dict[str, Any], run: str, *, as_json: bool) -> None:
     code = run_flow.exit_code_of(end, session.run_id)
     if code and not screen.seen:
         console.line(console.err(), "failed", f"the executor ended with {code} before its first event")
-        console.line(
-            console.err(), "do", f"hemma doctor {session.run_id}   (all it wrote: hemma logs {session.run_id})"
+        console.do(
+            console.err(), command("hemma doctor {}   (all it wrote: hemma logs {})", session.run_id, session.run_id)
         )
     raise typer.Exit(code)
 
@@ -159,7 +160,7 @@ def _keep_report(settings: dict[str, Any], run_id: str) -> None:
         path = flow.keep_report(settings, run_id, dt.datetime.now(dt.UTC))
     except HemmaError as error:
         console.line(console.err(), "warn", f"no report yet: {error.message}")
-        console.line(console.err(), "do", f"hemma report {run_id}")
+        console.do(console.err(), command("hemma report {}", run_id))
         return
     console.line(console.err(), "ok", f"report: {pathlib.Path(path).as_uri()}")
 
@@ -186,7 +187,7 @@ def gates(run: Run = "last", *, host: OnHost = None, as_json: AsJson = False) ->
     console.show_table(table)
     if found["stopped"]:
         console.line(console.err(), "failed", f"{found['stopped']['reason']}: {found['stopped']['message']}")
-        console.line(console.err(), "do", found["stopped"]["remedy"])
+        console.advice(console.err(), str(found["stopped"]["remedy"]))
         _say_known_of(settings, str(found["run_id"]))
 
 

@@ -10,6 +10,7 @@ import typer
 
 from controller.flows import verify as flow
 from controller.reports import console, verify_formats, verify_map, verify_table
+from manifests.commands import command
 from manifests.errors import UsageError
 from manifests.files import atomic_write
 from manifests.verify import VerifyReport
@@ -64,7 +65,7 @@ def verify(
     if form not in FORMATS:
         raise UsageError(f"--format {form} is none of {', '.join(FORMATS)}", remedy="hemma verify --format table")
     if out is not None and form == "table":
-        raise UsageError("a table is for the terminal", remedy=f"hemma verify --format html --out {out}")
+        raise UsageError("a table is for the terminal", remedy=command("hemma verify --format html --out {}", out))
     report = flow.verify(asked(folder, since, active, tested, junit, run_tests=run_tests))
     if form == "table":
         verify_table.show(report, every=every)

@@ -18,8 +18,10 @@ from remote.stdio import pumped
 
 # Their messages are read here, so they come in git's own words; nothing may wait for a person.
 _ENVIRONMENT = {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_EDITOR": "true"}
-_CHECK = ("git", "apply", "--check", "--3way", "--numstat", "-z")
-_APPLY = ("git", "apply", "--3way")
+# What the host's user may have set for patches is not meant for ours.
+_PINS = ("-c", "apply.whitespace=warn", "-c", "apply.ignoreWhitespace=no", "-c", "core.quotePath=false")
+_CHECK = ("git", *_PINS, "apply", "--check", "--3way", "--numstat", "-z")
+_APPLY = ("git", *_PINS, "apply", "--3way")
 _OUTCOME = re.compile(r"^Applied patch to '(.*?)' (cleanly|with conflicts)\.$", re.MULTILINE | re.DOTALL)
 
 
@@ -62,7 +64,9 @@ def apply(settings: dict[str, Any], patch: bytes, *, is_check: bool, with_confli
     (patch-refused) when git cannot apply it at all; then nothing is changed either.
     """
     if not patch.strip():
-        raise HemmaError("the patch is empty", remedy="git diff --binary HEAD | hemma apply -", code="patch-refused")
+        raise HemmaError(
+            "the patch is empty", remedy="git diff-index -p --binary HEAD | hemma apply -", code="patch-refused"
+        )
     with tempfile.TemporaryFile() as file:
         file.write(patch)
         code, out, said, run_id = _git(settings, _CHECK, file)
@@ -125,7 +129,9 @@ def _refused(code: int, said: str) -> HemmaError:
     if any("does not match index" in word for word in reasons):
         remedy = "commit what is changed there first: hemma commit -a -m MESSAGE   (see it: hemma run -- git diff)"
     elif any("No valid patches" in word for word in reasons):
-        remedy = "git diff --binary HEAD | hemma apply -"
+        remedy = "git diff-index -p --binary HEAD | hemma apply -"
     else:
-        remedy = "make the patch from what the host has: hemma sync, then git diff --binary HEAD | hemma apply -"
+        remedy = (
+            "make the patch from what the host has: hemma sync, then git diff-index -p --binary HEAD | hemma apply -"
+        )
     return HemmaError(f"nothing was applied: {fact}", remedy=remedy, code="patch-refused")

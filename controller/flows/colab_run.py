@@ -24,6 +24,7 @@ from controller.flows.drive import Place
 from lanes import approval, budget, colab_sessions
 from lanes.drive_runs import DRIVE_DELAY_S
 from lanes.verdict import Verdict
+from manifests.commands import command, joined
 from manifests.errors import HemmaError, NeedsPerson, TimedOut, UsageError
 from manifests.files import read_json
 from manifests.places import private_dir, state_dir
@@ -165,8 +166,13 @@ def _executed(request: Request, machine: Machine, follow: _Follower) -> None:
     errors = [] if told.code else _cell_errors(os.path.join(work, "notebook_output.ipynb"))
     if told.code or errors:
         said = errors[0] if errors else told.text.strip().rpartition("\n")[2]
-        other = "   (that Drive is not the one in `drive`? --upload)" if "the slice is not there" in said else ""
-        raise HemmaError(f"the notebook failed: {said}", remedy=f"less {machine.log}{other}", code="colab-run-failed")
+        less = command("less {}", machine.log)
+        other = command("{}   (that Drive is not the one of the settings? --upload)", less)
+        raise HemmaError(
+            f"the notebook failed: {said}",
+            remedy=other if "the slice is not there" in said else less,
+            code="colab-run-failed",
+        )
 
 
 class _Follower:
@@ -222,7 +228,7 @@ def _allowed(request: Request) -> str | None:
     if not 0 < request.hours <= colab_sessions.MAX_HOURS:
         raise UsageError(
             f"--hours {request.hours:g}: Colab keeps a session at most a day",
-            remedy=f"--hours {colab_sessions.MAX_HOURS}",
+            remedy=command("--hours {}", colab_sessions.MAX_HOURS),
         )
     resources: dict[str, Any] = {
         "cost_per_hour": request.cost_per_hour,
@@ -232,15 +238,16 @@ def _allowed(request: Request) -> str | None:
         "max_gpu_hours": request.hours if gpu else 0.0,
     }
     verdict = approval.of_training({"resources": resources}, is_approved=request.is_approved)
-    known = "" if request.cost_per_hour is not None else "--cost-per-hour N   (0 when it is free), or "
-    _go_on(dataclasses.replace(verdict, next_steps=(f"{known}--yes",)))
+    known = request.cost_per_hour is not None
+    step = "--yes" if known else "--cost-per-hour N   (0 when it is free), or --yes"
+    _go_on(dataclasses.replace(verdict, next_steps=(step,)))
     return gpu
 
 
 def _go_on(verdict: Verdict) -> None:
     if not verdict.allowed:
         facts = "; ".join(f"{reason.rule}: {reason.fact}" for reason in verdict.reasons)
-        raise NeedsPerson(facts, remedy="; ".join(verdict.next_steps))
+        raise NeedsPerson(facts, remedy=joined(verdict.next_steps, "; "))
 
 
 @contextmanager

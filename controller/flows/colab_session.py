@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from lanes import colab_sessions
+from manifests.commands import Command, command
 from manifests.errors import HemmaError
 from manifests.files import read_json, write_json
 from manifests.places import private_dir, state_dir
@@ -80,7 +81,7 @@ def end(program: ColabProgram, name: str) -> None:
         time.sleep(min(2.0, 0.1 * 4**number))
     raise HemmaError(
         f"the Colab session {name} could not be stopped and goes on costing",
-        remedy=f"colab stop -s {name}; colab sessions   (or {colab_sessions.BY_HAND})",
+        remedy=command("colab stop -s {}; colab sessions   (or {})", name, Command(colab_sessions.BY_HAND)),
         code="colab-session-left",
     )
 

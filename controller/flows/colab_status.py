@@ -18,6 +18,7 @@ from controller.flows.colab_view import RunFolder
 from controller.flows.drive import Place
 from lanes.drive_links import DriveLink, parse_link
 from lanes.drive_runs import STATUS, File, Row, chosen, host_row, judge, log_files, reading_order
+from manifests.commands import command
 from manifests.errors import HemmaError, UsageError
 from remote.drive.store import DriveError, Entry
 
@@ -228,7 +229,7 @@ def _findings(row: Row, checked: Sequence[dict[str, Any]], run: RunFolder) -> It
             "do": "look again in a minute; if it stays so, Run all in its notebook writes it anew, no row is lost",
         }
     elif row.state in ("failed", "unreadable") and row.alert:
-        yield {"fact": row.alert, "do": f"hemma colab logs {row.run}"}
+        yield {"fact": row.alert, "do": command("hemma colab logs {}", row.run)}
     for each in checked:
         if not each["content"] and not (is_torn and each["path"] == STATUS):
             kind = (

@@ -20,6 +20,7 @@ from controller.flows.drive import Place
 from controller.flows.slice_fetch import unpack
 from lanes import colab_sessions, colab_upload
 from lanes.drive_runs import STATUS, File, judge
+from manifests.commands import command
 from manifests.errors import HemmaError
 from manifests.files import read_json
 from manifests.places import private_dir, state_dir
@@ -111,7 +112,9 @@ def receive(machine: Machine, *, is_busy: bool) -> str | None:
             digest.update(data)
             whole.write(data)
     if digest.hexdigest() != said.get("sha256"):
-        raise HemmaError("what came back is not what was packed", remedy=f"less {machine.log}", code="colab-run-failed")
+        raise HemmaError(
+            "what came back is not what was packed", remedy=command("less {}", machine.log), code="colab-run-failed"
+        )
     _keep(packed, machine.run)
     os.unlink(packed)
     return kept_folder(machine.run)
@@ -161,7 +164,7 @@ def _said(machine: Machine, text: str, what: str) -> dict[str, Any]:
     )
     said = colab_upload.answer(told)
     if "error" in said:
-        raise HemmaError(f"{what}: {said['error']}", remedy=f"less {machine.log}", code="colab-run-failed")
+        raise HemmaError(f"{what}: {said['error']}", remedy=command("less {}", machine.log), code="colab-run-failed")
     return said
 
 

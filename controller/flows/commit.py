@@ -17,6 +17,7 @@ from controller.flows.judged import Judged
 from lanes.merging import LOGIC_IN_CELLS
 from lanes.provenance import run_of_commit
 from lanes.verdict import Reason, Verdict
+from manifests.commands import command
 from manifests.errors import UsageError
 from remote.agent.frames import text_of
 from remote.host import Host
@@ -137,7 +138,7 @@ def _refuse_logic(settings: dict[str, Any], repository: HostRepository, before: 
     found = thin.logic(thin.changes(repository, "HEAD", kept or ":0", notebooks))
     if found:
         reasons = tuple(Reason(LOGIC_IN_CELLS, line) for line in thin.as_lines(found))
-        steps = ("move it into a committed module", f"hemma commit --accept {LOGIC_IN_CELLS} ...")
+        steps = ("move it into a committed module", command("hemma commit --accept {} ...", LOGIC_IN_CELLS))
         raise Judged(Verdict(False, reasons, steps), code=LOGIC_IN_CELLS)
 
 

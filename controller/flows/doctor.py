@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from controller.flows import failed, gotcha, personal
-from controller.settings import Files, Resolved, explain, read_files
+from controller.settings import Files, Resolved, demand_trust, explain, read_files
 from lanes import checkup
 from lanes.checkup import Known, Row
 from lanes.redaction import redact
+from manifests.commands import Command, Remedy, command
 from manifests.errors import HemmaError, NotARepository
-from manifests.settings import HostSettings
 
 LOOKED_AT_RUNS = 50
 MOST_KNOWN = 3
@@ -38,6 +38,11 @@ def look(start: str, environ: Mapping[str, str], *, is_offline: bool = False) ->
     yield from _here(start, environ, files)
     if resolved is None:
         return
+    try:
+        demand_trust(files)
+    except HemmaError as error:
+        yield Row("settings", "trust", "fail", error.message, error.remedy)
+        return
     if is_offline:
         yield Row("host", resolved.settings.host.name, "not checked", "nothing was asked of it (--offline)")
         return
@@ -55,7 +60,9 @@ def _settings(start: str, files: Files) -> Iterator[Row]:
     yield Row("settings", "project", "ok", project) if project else _without_project(start)
     memory = personal.read()
     if memory.problems:
-        yield Row("settings", "personal memory", "warn", "; ".join(memory.problems), f"ls -l {personal.folder()}")
+        yield Row(
+            "settings", "personal memory", "warn", "; ".join(memory.problems), command("ls -l {}", personal.folder())
+        )
     elif memory.facts:
         yield Row("settings", "personal memory", "ok", f"{_counted(len(memory.facts), 'fact')}; hemma init --show")
     else:
@@ -94,14 +101,14 @@ def _here(start: str, environ: Mapping[str, str], files: Files) -> Iterator[Row]
     yield from _tracker_key(environ)
 
 
-def _tried(part: str, name: str, command: str, look_at: Callable[[], list[Row]]) -> list[Row]:
+def _tried(part: str, name: str, remedy: Remedy, look_at: Callable[[], list[Row]]) -> list[Row]:
     """What `look_at` finds; a part that cannot be looked at is one row with the error's own words."""
     try:
         return look_at()
     except NotARepository as error:
         return [Row(part, name, "warn", error.message, error.remedy)]
     except HemmaError as error:
-        return [Row(part, name, "fail", error.message, error.remedy or command, _known(error.message, error.code))]
+        return [Row(part, name, "fail", error.message, error.remedy or remedy, _known(error.message, error.code))]
 
 
 def _hooks(start: str) -> Row:
@@ -137,7 +144,7 @@ def _sessions() -> Iterator[Row]:
     from controller.flows import colab_session
 
     for left in colab_session.left_behind():
-        yield Row("colab", "session", "warn", left["fact"], left["do"])
+        yield Row("colab", "session", "warn", left["fact"], colab_session.LOOK)
 
 
 def _drive(start: str, environ: Mapping[str, str], files: Files) -> Row:
@@ -180,20 +187,21 @@ def _there(start: str, resolved: Resolved) -> Iterator[Row]:
     yield from (dataclasses.replace(row, known=_known(row.fact)) if row.level == "fail" else row for row in rows)
     if any(finding.level == "not checked" and finding.name == "git" for finding in findings):
         fact = f"{host.name} could not be asked; this machine's part is above"
-        yield Row("clones", "host and local", "not checked", fact, f"hemma host check {host.name}")
+        yield Row("clones", "host and local", "not checked", fact, command("hemma host check {}", host.name))
         yield Row("runs", "failures", "not checked", fact)
         return
     if host.root is not None:
-        yield from _tried("clones", "in step", "hemma status", lambda: _clones(start, host))
+        yield from _tried("clones", "in step", "hemma status", lambda: _clones(start, resolved))
     yield from _tried("runs", "failures", "hemma ps --all", lambda: list(_runs(resolved)))
 
 
-def _clones(start: str, host: HostSettings) -> list[Row]:
+def _clones(start: str, resolved: Resolved) -> list[Row]:
     from controller.flows import status, work_tree
     from remote.repository import HostRepository, LocalRepository
 
     local = LocalRepository(work_tree.top(start))
-    return checkup.of_clones(status.read(local, HostRepository(host.as_dict()), fetch=False))
+    spec = {**resolved.settings.host.as_dict(), "root_is_own": resolved.settings.root_is_own}
+    return checkup.of_clones(status.read(local, HostRepository(spec), fetch=False))
 
 
 def _runs(resolved: Resolved) -> Iterator[Row]:
@@ -241,23 +249,22 @@ def of_run(settings: dict[str, Any], run: str) -> dict[str, Any]:
     except HemmaError as error:
         if error.code != "no-such-run":
             raise
-        remedy = f"{error.remedy}; of a run in Drive: hemma colab doctor {run}"
+        remedy = command("{}; of a run in Drive: hemma colab doctor {}", error.remedy, run)
         raise HemmaError(error.message, remedy=remedy, exit_code=error.exit_code, code=error.code) from error
     shown: dict[str, Any] = {"run": found.view, "training": found.training.name if found.training else None}
     stopped = found.training.stopped if found.training else None
     masked = {key: redact(str(value)).text for key, value in stopped.items()} if stopped else None
     shown |= {"is_bad": found.is_bad, "stopped": masked}
     if not found.is_bad:
-        return {**shown, "diagnosis": None, "known": [], "next": []}
+        return {**shown, "diagnosis": None, "known": [], "advice": [], "next": []}
     diagnosis = found.diagnosis()
     known = _known_of(found, diagnosis, MOST_KNOWN)
     entries = [{"id": each.id, "fix": each.fix, "sources": list(each.sources)} for each in known]
-    return {**shown, "diagnosis": diagnosis, "known": entries, "next": _next(found, known)}
+    advice = [masked["remedy"]] if masked and masked.get("remedy") else []
+    return {**shown, "diagnosis": diagnosis, "known": entries, "advice": advice, "next": _next(found, known)}
 
 
-def _next(run: failed.Failed, known: tuple[Known, ...]) -> list[str]:
-    """Commands: what the executor itself says, the entries that fit, else the draft of a new one."""
-    stopped = (run.training.stopped if run.training else None) or {}
-    steps = [redact(str(stopped["remedy"])).text] if stopped.get("remedy") else []
-    steps += [f"hemma runbook show {each.id}" for each in known]
-    return [*steps, *([] if known else [f"hemma gotcha propose {run.view['run_id']}"])]
+def _next(run: failed.Failed, known: tuple[Known, ...]) -> list[Command]:
+    """Commands: the entries that fit, else the draft of a new one."""
+    steps = [command("hemma runbook show {}", each.id) for each in known]
+    return steps or [command("hemma gotcha propose {}", str(run.view["run_id"]))]

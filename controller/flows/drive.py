@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from controller.settings import read_files
+from controller.settings import demand_trust, read_files
 from lanes.drive_links import DriveLink, parse_link
 from manifests.errors import UsageError
 from manifests.files import parse_json, read_json, write_json
@@ -56,6 +56,8 @@ def setting(start: str, environ: Mapping[str, str]) -> str:
             "no Drive is named for this folder",
             remedy='write drive = "folder:PATH" or drive = "LINK TO A FOLDER" below [tool.hemma] of pyproject.toml',
         )
+    if chosen == files.project.drive:
+        demand_trust(files)
     if chosen.startswith(FOLDER_WORD) and files.sources.pyproject_path:
         path = os.path.expanduser(chosen.removeprefix(FOLDER_WORD))
         return FOLDER_WORD + os.path.join(os.path.dirname(files.sources.pyproject_path), path)

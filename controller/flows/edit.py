@@ -11,7 +11,7 @@ from typing import Any
 
 from controller.flows.editors import editor, run_editor
 from controller.flows.files import guard_judged, host_path, lane_note
-from manifests.commands import word as quoted
+from manifests.commands import Command, command
 from manifests.errors import HemmaError, NeedsPerson, UsageError
 from manifests.files import atomic_write
 from manifests.places import private_dir, state_dir
@@ -80,8 +80,8 @@ def edit(
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _again(copy: str, path: str) -> str:
-    return f"hemma put {quoted(copy)} {quoted(path)}"
+def _again(copy: str, path: str) -> Command:
+    return command("hemma put {} {}", copy, path)
 
 
 def _keep_unchanged(folder: str, digest: str) -> None:
@@ -113,7 +113,7 @@ def _judged_path(settings: dict[str, Any], name: str, *, may_create: bool) -> tu
         raise UsageError(f"{name} is no ordinary file on the host", remedy="name another one")
     if place.kind == "missing" and not may_create:
         raise HemmaError(
-            f"{name} does not exist on the host", remedy=f"hemma edit --create {quoted(name)}", code="file-missing"
+            f"{name} does not exist on the host", remedy=command("hemma edit --create {}", name), code="file-missing"
         )
     return place.path, place.kind == "missing"
 
@@ -135,7 +135,7 @@ def _is_unchanged(copy: str, start: str) -> bool:
 
 
 def _editor_failed(code: int, copy: str | None, path: str) -> HemmaError:
-    kept = f"what was saved is kept: {_again(copy, path)}" if copy else "try again"
+    kept = command("what was saved is kept: {}", _again(copy, path)) if copy else "try again"
     return HemmaError(
         f"the editor ended with exit code {code}: nothing was written to the host", remedy=kept, code="editor-failed"
     )
@@ -154,12 +154,12 @@ def _put_back(settings: dict[str, Any], copy: str, path: str, digest: str) -> fi
             raise NeedsPerson(
                 f"{path} {'was made' if is_new else 'has changed'} on the host meanwhile: nothing was written, "
                 f"your text is kept in {copy}",
-                remedy=f"hemma run -- cat {quoted(path)} | diff - {quoted(copy)}   (yours instead: {again})",
+                remedy=command("hemma run -- cat {} | diff - {}   (yours instead: {})", path, copy, again),
                 code=error.code,
             ) from error
         raise HemmaError(
             f"{error.message}; your text is kept in {copy}",
-            remedy=f"{error.remedy}; then: {again}" if error.remedy else again,
+            remedy=command("{}; then: {}", error.remedy, again) if error.remedy else again,
             exit_code=error.exit_code,
             code=error.code,
         ) from error

@@ -51,7 +51,8 @@ class Failed:
     def facts(self) -> FailureFacts:
         """The facts of its end, for the classifier."""
         code = self.view.get("exit_code")
-        return FailureFacts(exit_code=code if isinstance(code, int) else None)
+        ended = str(self.view.get("reason") or "")
+        return FailureFacts(exit_code=code if isinstance(code, int) else None, ended=ended)
 
     @property
     def is_bad(self) -> bool:

@@ -98,7 +98,9 @@ def get(settings: dict[str, Any], remotes: Sequence[str], local: str | None, *, 
     spec = settings["host"]
     is_folder = local is not None and (os.path.isdir(local) or local.endswith(os.sep))
     if len(remotes) > 1 and not is_folder:
-        raise UsageError(f"{local} is no folder, and several files cannot become one", remedy=f"mkdir {local}")
+        raise UsageError(
+            f"{local} is no folder, and several files cannot become one", remedy=command("mkdir {}", str(local))
+        )
     moved: list[Moved] = []
     with guard_judged():
         for remote in remotes:
@@ -135,7 +137,7 @@ def _is_inside(path: str, folder: str) -> bool:
 def _refuse_unless_file(local: str) -> None:
     if os.path.isdir(local):
         raise UsageError(
-            f"{local} is a folder", remedy=f"name its files, or: tar -cf - {local} | hemma run -- tar -xf -"
+            f"{local} is a folder", remedy=command("name its files, or: tar -cf - {} | hemma run -- tar -xf -", local)
         )
     if not os.path.exists(local):
         raise UsageError(f"{local} does not exist here", remedy="name a local file")
@@ -150,7 +152,7 @@ def _targets(settings: dict[str, Any], locals_: Sequence[str], remote: str | Non
     if len(locals_) > 1 and not is_folder:
         raise UsageError(
             f"{remote} is no folder on the host, and several files cannot become one",
-            remedy=f"hemma put --parents FILES... {remote}/",
+            remedy=command("hemma put --parents FILES... {}/", remote),
         )
     return [
         (each, os.path.join(path, os.path.basename(os.path.abspath(each))) if is_folder else path) for each in locals_
@@ -162,7 +164,8 @@ def _same_place(settings: dict[str, Any], local: str) -> str:
     path = os.path.join(os.path.realpath(os.path.dirname(os.path.abspath(local))), os.path.basename(local))
     if base is None or not _is_inside(path, base):
         raise UsageError(
-            f"{local} is in no local clone, so its place on the host is unknown", remedy=f"hemma put {local} PATH"
+            f"{local} is in no local clone, so its place on the host is unknown",
+            remedy=command("hemma put {} PATH", local),
         )
     return os.path.relpath(path, base)
 

@@ -6,8 +6,7 @@ import re
 from typing import Any
 
 from lanes import git_failures
-from manifests.commands import command
-from manifests.commands import word as quoted
+from manifests.commands import Remedy, command
 from manifests.errors import RepositoryError
 
 _IDENTITY = (
@@ -21,7 +20,7 @@ class GitFailed(RepositoryError):
 
     code = "git-failed"
 
-    def __init__(self, message: str, *, remedy: str, said: str = "", code: str | None = None) -> None:
+    def __init__(self, message: str, *, remedy: Remedy, said: str = "", code: str | None = None) -> None:
         super().__init__(message, remedy=remedy, code=code)
         self.said = said
 
@@ -40,7 +39,7 @@ def failure(done: dict[str, Any], outcome: str) -> GitFailed:
         return GitFailed(f"on the host {trouble.cause}: {outcome}", remedy=remedy, said=said, code=trouble.word)
     if m := re.search(r"^fatal: pathspec '(.*)' did not match any files$", said, re.MULTILINE):
         return GitFailed(
-            f"there is no file {m[1]} on the host: {outcome}", remedy=f"hemma put {quoted(m[1])}", code="file-missing"
+            f"there is no file {m[1]} on the host: {outcome}", remedy=command("hemma put {}", m[1]), code="file-missing"
         )
     # 1 without a word of git's own is a hook's.
     who = "a hook on the host refused" if done["code"] == 1 and "fatal: " not in said else f"git {verb} failed"

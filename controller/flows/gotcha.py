@@ -23,6 +23,7 @@ from lanes.gotcha_match import Match, matching, pattern_of, without_verdict
 from lanes.redaction import redact, secret_values
 from lanes.runbook_routing import CATALOGUE, Candidate
 from lanes.runbook_rules import check
+from manifests.commands import command
 from manifests.errors import HemmaError, NotARepository, UsageError
 from manifests.files import atomic_write
 from manifests.places import state_dir
@@ -138,16 +139,17 @@ def completed(name: str, draft: Draft) -> Proposal:
 
 def asked_for(proposal: Proposal) -> list[str]:
     """The options of `approve` that say what the proposal lacks."""
-    return [f"--{'source URL' if name == 'sources' else name + ' TEXT'}" for name in proposal.missing]
+    asked = [("--source", "URL") if name == "sources" else (f"--{name}", "TEXT") for name in proposal.missing]
+    return [word for option in asked for word in option]
 
 
 def patches(proposal: Proposal, today: dt.date, start: str | None = None) -> list[Patch]:
     """What approving would write. Raises NotReady when something is missing or the checks would find more than before."""
     missing = proposal.missing
     if missing:
-        asked = " ".join(asked_for(proposal))
         raise NotReady(
-            f"{proposal.id} lacks: {', '.join(missing)}", remedy=f"hemma gotcha approve {proposal.id} {asked}"
+            f"{proposal.id} lacks: {', '.join(missing)}",
+            remedy=command("hemma gotcha approve {} {}", proposal.id, asked_for(proposal)),
         )
     top = _top(start or os.getcwd())
     if proposal.corrects:
@@ -166,7 +168,7 @@ def approve(proposal: Proposal, changes: Sequence[Patch]) -> Proposal:
     """Write the changes and close the proposal. A file that changed since it was read is not written over."""
     for change in changes:
         if _text(change.path) != change.before:
-            raise NotReady(f"{change.path} changed meanwhile", remedy=f"hemma gotcha approve {proposal.id}")
+            raise NotReady(f"{change.path} changed meanwhile", remedy=command("hemma gotcha approve {}", proposal.id))
     for change in changes:
         atomic_write(change.path, change.after.encode("utf-8"), mode=None)
     done = proposal.model_copy(update={"status": "approved", "written": changes[0].path if changes else ""})
@@ -316,7 +318,7 @@ def _correction(proposal: Proposal, today: dt.date, top: str) -> list[Patch]:
         if getattr(old, name) != new
     ]
     if not notes:
-        raise NotReady(f"{old.id} says that already", remedy=f"hemma gotcha reject {proposal.id}")
+        raise NotReady(f"{old.id} says that already", remedy=command("hemma gotcha reject {}", proposal.id))
     update = {**changed, "sources": tuple(dict.fromkeys([*old.sources, *proposal.sources]))}
     update |= {"verified": f"{today:%Y-%m}", "corrections": (*old.corrections, *notes)}
     text = library.texts[path]

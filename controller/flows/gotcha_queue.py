@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 
+from manifests.commands import command, listed
 from manifests.errors import HemmaError
 from manifests.places import private_dir, state_dir
 from manifests.runbooks import Proposal
@@ -49,7 +50,7 @@ def opened(name: str) -> Proposal:
         raise NoProposal(f"no proposal is called {name[:80]!r}", remedy="hemma gotcha list --all")
     if len(fitting) > 1:
         said = f"{len(fitting)} proposals begin with {name!r}"
-        raise NoProposal(said, remedy=f"one of: {', '.join(fitting[:5])}{', …' if fitting[5:] else ''}")
+        raise NoProposal(said, remedy=command("one of: {}", listed([*fitting[:5], *(["…"] if fitting[5:] else [])])))
     found = Proposal.read(os.path.join(queue(), f"{fitting[0]}.json"))
     if found.status != "open":
         raise NoProposal(f"{found.id} is {found.status} already", remedy="hemma gotcha list")

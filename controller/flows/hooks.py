@@ -21,7 +21,9 @@ from lanes.classification import Decision, change_of, classify_path
 from lanes.lane_steps import Edit
 from lanes.local_edits import OVERRIDE, judge_commit
 from lanes.verdict import Verdict
+from manifests.commands import Command
 from manifests.errors import HemmaError
+from remote.agent import gitcall
 from remote.hook_scripts import INSTALLER
 
 Verb = Literal["install", "remove", "status"]
@@ -94,7 +96,7 @@ def _report(place: str, out: bytes, err: bytes, code: int) -> Report:
         said = err.decode("utf-8", "replace").strip().splitlines()
         raise HemmaError(
             f"{place}: {facts.get('refused', said[-1:] or ['the hooks could not be looked at'])[0]}",
-            remedy=facts.get("do", ["git status"])[0],
+            remedy=Command(facts.get("do", ["git status"])[0]) if place == "local" else "hemma run -- git status",
             code="hooks-refused",
         )
     return Report(
@@ -154,5 +156,7 @@ def _names_host(start: str) -> bool:
 
 def _git(folder: str, *arguments: str) -> str:
     """What git printed; empty when it failed. Its index is that of the commit under way (GIT_INDEX_FILE)."""
-    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, stdin=subprocess.DEVNULL, check=False)
+    done = subprocess.run(
+        gitcall.argv(*arguments), cwd=folder, capture_output=True, stdin=subprocess.DEVNULL, check=False
+    )
     return "" if done.returncode else os.fsdecode(done.stdout)

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from lanes.doctor import Finding, Problem, Trip, diagnose
+from manifests.commands import command
 from manifests.errors import HemmaError, HostKeyChanged, UsageError
 from manifests.places import state_dir
 from manifests.settings import HostSettings
@@ -37,7 +38,9 @@ def accept(host: HostSettings, fingerprint: str) -> str:
     from remote import connection, host_keys
 
     if not fingerprint.startswith("SHA256:"):
-        raise UsageError(f"{fingerprint!r} is no fingerprint", remedy=f"hemma host accept {host.name} SHA256:...")
+        raise UsageError(
+            f"{fingerprint!r} is no fingerprint", remedy=command("hemma host accept {} SHA256:...", host.name)
+        )
     shown = connection.unknown_key(host.ssh, host.ssh_config, host.connect_timeout_s)
     if shown is None:
         return f"{host.name}: its key is known already"

@@ -11,6 +11,8 @@ from typing import Any
 
 from controller.flows import run as run_flow
 from controller.flows import train as train_flow
+from controller.flows.host_events import EventLines
+from manifests.commands import command
 from manifests.errors import HemmaError, from_dict
 from remote.payload import PREFIX
 
@@ -38,7 +40,7 @@ class Answer:
         lines = self.printed.strip().splitlines()
         return HemmaError(
             f"it ended with {self.exit_code} before it was done: {lines[-1] if lines else 'it said nothing'}",
-            remedy=f"hemma logs {self.run_id}",
+            remedy=command("hemma logs {}", self.run_id),
             code=code,
         )
 
@@ -60,9 +62,9 @@ def call(settings: dict[str, Any], module: str, request: Event, on_event: Callab
         last[:] = [event]
         on_event(event)
 
-    session = run_flow.session_for(settings, sent, (train_flow.EventLines(take).write, printed.write))
+    session = run_flow.session_for(settings, sent, (EventLines(take).write, printed.write))
     code = run_flow.exit_code_of(run_flow.follow(session), session.run_id)
     answer = Answer(last[0] if last else None, code, session.run_id, str(printed.fields("said").get("said", "")))
     if answer.last and answer.last["kind"] == "refused":
-        raise from_dict(answer.last["data"])
+        raise from_dict(answer.last["data"], is_ours=False)
     return answer

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from controller.flows import toml_edit
+from manifests.commands import command
 from manifests.errors import UsageError
 from manifests.files import atomic_write
 from manifests.ownership import read_own
@@ -27,7 +27,7 @@ def read(path: str) -> tuple[str, UserConfig]:
     except FileNotFoundError:
         text = ""
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}", remedy=f"ls -l {path}") from error
+        raise UsageError(f"{path} cannot be read: {error}", remedy=command("ls -l {}", path)) from error
     return text, validated(UserConfig, toml_edit.parsed(text, path), path)
 
 
@@ -44,7 +44,7 @@ def add(path: str, name: str, fields: Mapping[str, Any], *, default: bool, force
         facts = ", ".join(f"{key} = {present[key]!r}" for key in other)
         raise UsageError(
             f"host {name!r} is there already with {facts}",
-            remedy=f"hemma host add {shlex.quote(name)} {shlex.quote(str(fields['ssh']))} --force",
+            remedy=command("hemma host add {} {} --force", name, fields["ssh"]),
         )
     new = {key: value for key, value in fields.items() if present.get(key) != value}
     changes = [f"hosts.{name}.{key} = {value!r}" for key, value in new.items()]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from controller import snapshot
 from controller.flows import toml_edit
+from manifests.commands import Command, command
 from manifests.errors import UsageError
 from manifests.files import atomic_write
 from manifests.settings import ProjectSettings, validated
@@ -53,7 +53,7 @@ def read(path: str) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}", remedy=f"ls -l {path}") from error
+        raise UsageError(f"{path} cannot be read: {error}", remedy=command("ls -l {}", path)) from error
 
 
 def present(text: str | None, path: str) -> ProjectSettings:
@@ -97,12 +97,14 @@ def minimal(folder: str) -> str:
     return f'[project]\nname = "{name}"\nversion = "0.0.0"\n\n[tool.pdm]\ndistribution = false\n'
 
 
-def _again(table: toml_edit.Path, values: dict[str, Any]) -> str:
+def _again(table: toml_edit.Path, values: dict[str, Any]) -> Command:
     """The command that sets these values over others."""
     option = {"env": "--env", "lanes": "--lane"}.get(table[-1])
     if option:
-        return " ".join(["hemma init --force", *(f"{option} {shlex.quote(f'{k}={v}')}" for k, v in values.items())])
-    return " ".join(["hemma init --force", *(f"--{key} {shlex.quote(str(value))}" for key, value in values.items())])
+        words = [word for k, v in values.items() for word in (option, f"{k}={v}")]
+    else:
+        words = [word for key, value in values.items() for word in (f"--{key}", str(value))]
+    return command("hemma init --force {}", words)
 
 
 def _put(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 import os
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -18,6 +17,7 @@ from controller.flows import init as init_flow
 from lanes import interview as rules
 from lanes.redaction import secret_values
 from lanes.runbook_rules import is_profile
+from manifests.commands import Command, command, listed
 from manifests.errors import UsageError
 from manifests.settings import ProjectSettings, UserConfig
 
@@ -182,7 +182,7 @@ def answers_of(path: str) -> dict[str, str]:
             raw = file.read(MOST_BYTES + 1)
         value: object = yaml.safe_load(raw.decode("utf-8-sig")) if len(raw) <= MOST_BYTES else None
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}", remedy=f"ls -l {shlex.quote(path)}") from error
+        raise UsageError(f"{path} cannot be read: {error.strerror}", remedy=command("ls -l {}", path)) from error
     except (UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
         # The error's own words would repeat the line, and a secret with it.
         raise UsageError(f"{path} is neither YAML nor JSON in UTF-8", remedy=_example(path)) from error
@@ -199,7 +199,7 @@ def _as_answers(value: Mapping[object, object], path: str) -> dict[str, str]:
         if name not in rules.KEYS:
             close = difflib.get_close_matches(name, rules.KEYS, n=1)
             keys = close or rules.KEYS
-            raise UsageError(f"{path} has a key that is no question", remedy="one of: " + ", ".join(keys))
+            raise UsageError(f"{path} has a key that is no question", remedy=command("one of: {}", listed(keys)))
         if answer is not None and (isinstance(answer, bool) or not isinstance(answer, str | int | float)):
             raise UsageError(f"{path}: {name} must be text or a number", remedy=_example(path))
         if answer is not None:
@@ -207,8 +207,8 @@ def _as_answers(value: Mapping[object, object], path: str) -> dict[str, str]:
     return found
 
 
-def _example(path: str) -> str:
-    return f"write lines such as `host: gpu-box` and `disk_gb: 500` into {path}"
+def _example(path: str) -> Command:
+    return command("write lines such as host: gpu-box and disk_gb: 500 into {}", path)
 
 
 # --- where they go -----------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lanes.verdict import Verdict
+from manifests.commands import joined
 from manifests.errors import NeedsPerson
 
 
@@ -13,7 +14,7 @@ class Judged(NeedsPerson):
 
     def __init__(self, verdict: Verdict, *, code: str | None = None) -> None:
         facts = "; ".join(reason.fact for reason in verdict.reasons)
-        super().__init__(facts, remedy="; ".join(verdict.next_steps), code=code)
+        super().__init__(facts, remedy=joined(verdict.next_steps, "; "), code=code)
         self.verdict = verdict
 
     def as_dict(self) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -25,6 +24,7 @@ from lanes.classification import (
 )
 from lanes.lane_steps import Edit, command_steps, first_step, revision_steps, shell_steps, steps
 from lanes.rules import Rule, rules_from
+from manifests.commands import Remedy, command
 from manifests.errors import UsageError
 from manifests.model import MOST_MANIFEST_BYTES, demand_size
 
@@ -57,7 +57,7 @@ class Part:
     owner: str
     commits: str
     subjects: tuple[str, ...]
-    next_steps: tuple[str, ...]
+    next_steps: tuple[Remedy, ...]
 
 
 @dataclass(frozen=True)
@@ -135,14 +135,14 @@ def read_manifest(path: str, name: str) -> dict[str, object]:
     """The fields of a YAML (or JSON) file; `name` is what errors call it. Raises UsageError."""
     import yaml
 
-    remedy = f"mend {name}: a table such as `lane: hemma`, one FIELD: VALUE on each line"
+    remedy = command("mend {}: a table such as lane: hemma, one FIELD: VALUE on each line", name)
     try:
         with open(path, "rb") as file:
             text = file.read(MOST_MANIFEST_BYTES + 1)
         demand_size(text, name)
         value: object = yaml.safe_load(text)  # not libyaml: it overflows the stack on deep nesting
     except OSError as error:
-        raise UsageError(f"{name} cannot be read: {error.strerror}", remedy=f"ls -l {shlex.quote(name)}") from error
+        raise UsageError(f"{name} cannot be read: {error.strerror}", remedy=command("ls -l {}", name)) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{name} is not valid YAML: {' '.join(str(error).split())}", remedy=remedy) from error
     if not isinstance(value, dict):
@@ -183,7 +183,7 @@ def _report(where: Ground, asked: Sequence[tuple[str, Edit, str, str]]) -> Repor
     return Report(change.lane, tuple(answers), tuple(parts))
 
 
-def _part(group: Group, todo: tuple[str, ...]) -> Part:
+def _part(group: Group, todo: tuple[Remedy, ...]) -> Part:
     return Part(group.lane, group.owner, group.commits, _subjects(group), todo)
 
 
@@ -201,7 +201,7 @@ def _as_folder(name: str, path: str) -> str:
     return name.rstrip("/") + "/" if os.path.isdir(path) and not os.path.islink(path) else name
 
 
-def _single(decision: Decision, todo: tuple[str, ...]) -> Report:
+def _single(decision: Decision, todo: tuple[Remedy, ...]) -> Report:
     answer = Answer(decision, step=todo[0] if todo else "")
     part = Part(decision.lane, decision.owner, decision.commits, (decision.subject,), todo)
     return Report(decision.lane, (answer,), (part,))

@@ -21,10 +21,12 @@ from controller.flows import memory_known
 from controller.settings import read_files
 from lanes import memory as decide
 from lanes import memory_structure as structure
+from manifests.commands import command
 from manifests.errors import HemmaError, NeedsPerson, UsageError
 from manifests.files import atomic_write, broken, parse_json
 from manifests.memory import ARCHIVE, CHANGES, CONCEPT, FILES, LOG, STRUCTURE, Concept, LogEntry
 from manifests.model import faults, near_misses
+from remote.agent import gitcall
 
 LOCK_TIMEOUT_S = 60.0
 DRIVER = "hemma-memory"
@@ -61,7 +63,9 @@ class Memory:
                 yield
         except Timeout as error:
             raise HemmaError(
-                f"{lock} was held for {LOCK_TIMEOUT_S:.0f} s", remedy=f"fuser {lock}   says by whom", code="memory-busy"
+                f"{lock} was held for {LOCK_TIMEOUT_S:.0f} s",
+                remedy=command("fuser {}   says by whom", lock),
+                code="memory-busy",
             ) from error
 
     def _lock(self) -> str:
@@ -145,11 +149,11 @@ def _broken(error: HemmaError, path: str, text: str) -> HemmaError:
     if name == STRUCTURE:
         remedy = "hemma memory structure --rebuild"
     elif has_marks and name == CONCEPT:
-        remedy = f"choose in {path}, then: hemma memory concept --set FIELD VALUE --approve"
+        remedy = command("choose in {}, then: hemma memory concept --set FIELD VALUE --approve", path)
     elif has_marks:
-        remedy = f"hemma memory init && git checkout --merge -- {path}   (this clone's git merges by entries then)"
+        remedy = command("hemma memory init && git checkout --merge -- {}   (git merges here by entries then)", path)
     else:
-        remedy = f"git diff HEAD -- {path}   (mend what it shows: a memory that starts anew has forgotten)"
+        remedy = command("git diff HEAD -- {}   (mend what it shows: a memory that starts anew has forgotten)", path)
     return HemmaError(message, remedy=remedy, code=error.code)
 
 
@@ -188,7 +192,7 @@ def _with_driver(memory: Memory) -> list[str]:
 
 def has_driver(memory: Memory) -> bool:
     """Whether this clone's git merges the log by entries: a clone made by others has the attributes, not the driver."""
-    words = ["git", "-C", memory.root, "config", "--get", f"merge.{DRIVER}.driver"]
+    words = gitcall.argv("-C", memory.root, "config", "--get", f"merge.{DRIVER}.driver")
     return subprocess.run(words, capture_output=True, check=False).returncode == 0
 
 
@@ -265,7 +269,7 @@ def set_concept(memory: Memory, field: str, value: object, *, approved_by: str |
         if old not in ("", [], None) and old != value and approved_by is None:
             raise NeedsPerson(
                 f"the concept's {field} says {old!r}, and changes only with approval",
-                remedy=f"hemma memory concept --set {field} ... --approve   (a person's decision)",
+                remedy=command("hemma memory concept --set {} ... --approve   (a decision of a person)", field),
             )
         after = {**before, field: value}
         try:
@@ -277,7 +281,7 @@ def set_concept(memory: Memory, field: str, value: object, *, approved_by: str |
         if meant is not None and field not in before:
             raise UsageError(
                 f"the concept has no {field!r}; did you mean {meant!r}?",
-                remedy=f"hemma memory concept --set {meant} ...",
+                remedy=command("hemma memory concept --set {} ...", meant),
             )
         entry = entry_of(f"set the concept's {field}", f"concept: {field}", status="success")
         entry["files_touched"] = [os.path.join(memory.folder, CONCEPT)]
@@ -326,13 +330,13 @@ def concept_value(field: str, values: Sequence[str]) -> object:
     if isinstance(default, list):
         return list(values)
     if len(values) != 1:
-        raise UsageError(f"{field} takes one value", remedy=f'hemma memory concept --set {field} "..."')
+        raise UsageError(f"{field} takes one value", remedy=command('hemma memory concept --set {} "..."', field))
     return values[0]
 
 
 def who() -> str:
     """Who approves: the user that git knows, else the account."""
-    done = subprocess.run(["git", "config", "user.email"], capture_output=True, text=True, check=False)
+    done = subprocess.run(gitcall.argv("config", "user.email"), capture_output=True, text=True, check=False)
     return done.stdout.strip() or getpass.getuser()
 
 
@@ -369,7 +373,7 @@ def dumped(value: Mapping[str, Any]) -> str:
 def git(root: str, *words: str) -> str:
     """What git says, in English (C17). Raises UsageError with its own words when it fails."""
     environ = {**os.environ, "LC_ALL": "C.UTF-8", "LANGUAGE": ""}
-    done = subprocess.run(["git", "-C", root, *words], capture_output=True, text=True, check=False, env=environ)
+    done = subprocess.run(gitcall.argv("-C", root, *words), capture_output=True, text=True, check=False, env=environ)
     if done.returncode:
-        raise UsageError(f"git {words[0]}: {done.stderr.strip()}", remedy=f"git -C {root} status")
+        raise UsageError(f"git {words[0]}: {done.stderr.strip()}", remedy=command("git -C {} status", root))
     return done.stdout

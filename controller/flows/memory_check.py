@@ -12,6 +12,7 @@ from lanes import memory as decide
 from lanes import memory_structure as structure
 from manifests.errors import HemmaError, UsageError
 from manifests.memory import ARCHIVE, CHANGES, CONCEPT, FILES, LOG, STRUCTURE
+from remote.agent import gitcall
 
 Entry = dict[str, Any]
 # Versions at hand: history is read from its beginning, so a commit's parents are nearly always among the last ones.
@@ -202,7 +203,7 @@ def _has_head(root: str) -> bool:
 
 
 def _has(root: str, revision: str) -> bool:
-    words = ["git", "-C", root, "rev-parse", "-q", "--verify", "--end-of-options", f"{revision}^{{commit}}"]
+    words = gitcall.argv("-C", root, "rev-parse", "-q", "--verify", "--end-of-options", f"{revision}^{{commit}}")
     return subprocess.run(words, capture_output=True, check=False).returncode == 0
 
 
@@ -210,7 +211,7 @@ class _Blobs:
     """Contents of files in git, through one process."""
 
     def __init__(self, root: str) -> None:
-        words = ["git", "-C", root, "cat-file", "--batch"]
+        words = gitcall.argv("-C", root, "cat-file", "--batch")
         self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def __enter__(self) -> Self:

@@ -17,6 +17,7 @@ from lanes import memory_structure as structure
 from manifests.errors import HemmaError, UsageError
 from manifests.memory import CHANGES, STRUCTURE, StructureModule
 from manifests.verify import VerifyReport
+from remote.agent import gitcall
 
 Module = dict[str, Any]
 Step = Callable[[list[Module]], list[Module]]
@@ -155,7 +156,7 @@ def _name(path: str) -> str:
 
 def _tracked(root: Path) -> list[str]:
     told = subprocess.run(
-        ["git", "-C", str(root), "ls-files", "-z", "--", "*.py"], capture_output=True, check=True
+        gitcall.argv("-C", str(root), "ls-files", "-z", "--", "*.py"), capture_output=True, check=True
     ).stdout
     names = [name.decode("utf-8", "replace") for name in told.split(b"\0") if name]
     return sorted(name for name in names if (root / name).is_file())
@@ -164,7 +165,7 @@ def _tracked(root: Path) -> list[str]:
 def _changed_at(root: Path) -> dict[str, str]:
     """path -> time of the newest commit that touched it, from one walk over history."""
     told = subprocess.run(
-        ["git", "-C", str(root), "log", "--format=%x01%cI", "--name-only", "-z", "--", "*.py"],
+        gitcall.argv("-C", str(root), "log", "--format=%x01%cI", "--no-renames", "--name-only", "-z", "--", "*.py"),
         capture_output=True,
         check=False,
     ).stdout.decode("utf-8", "replace")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shlex
 import subprocess
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,8 +14,10 @@ from lanes.notebook_merge import Conflict, merge
 from lanes.notebook_rules import Finding, check_thin, stale_source
 from lanes.notebooks import NotebookDiff, compare, strip
 from lanes.slice_sealed import FIRST
+from manifests.commands import command
 from manifests.errors import NotARepository, UsageError
 from manifests.files import atomic_write
+from remote.agent import gitcall
 
 # How a file that is not there compares: as a notebook without cells.
 EMPTY = b'{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'
@@ -39,10 +40,10 @@ def load(spec: str) -> bytes:
     if os.path.exists(spec) or ":" not in spec:
         return _from_file(spec)
     # cat-file, not show: no textconv and no pager come between.
-    told = subprocess.run(["git", "cat-file", "blob", "--", spec], capture_output=True, check=False)
+    told = subprocess.run(gitcall.argv("cat-file", "blob", "--", spec), capture_output=True, check=False)
     if told.returncode:
         reason = told.stderr.decode("utf-8", "replace").strip().rpartition("fatal: ")[2]
-        raise UsageError(f"{spec} is neither a file nor in git: {reason}", remedy=f"git rev-parse {shlex.quote(spec)}")
+        raise UsageError(f"{spec} is neither a file nor in git: {reason}", remedy=command("git rev-parse {}", spec))
     return told.stdout
 
 
@@ -51,7 +52,7 @@ def _from_file(path: str) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}", remedy=f"ls -l {shlex.quote(path)}") from error
+        raise UsageError(f"{path} cannot be read: {error.strerror}", remedy=command("ls -l {}", path)) from error
 
 
 def sides(words: Sequence[str]) -> Sides:

@@ -12,8 +12,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from manifests.commands import command
 from manifests.errors import HemmaError, NotARepository, UsageError
 from manifests.files import atomic_write
+from remote.agent import gitcall
 
 NAME = "hemma-notebook"
 ATTRIBUTES = f"*.ipynb filter={NAME} diff={NAME} merge={NAME}"
@@ -123,17 +125,17 @@ def _without_line(text: bytes) -> bytes:
 def _top(repo_path: str) -> str:
     told = _git(repo_path, "rev-parse", "--show-toplevel", check=False)
     if told.returncode:
-        raise NotARepository(f"{repo_path} is no git work tree", remedy=f"git -C {shlex.quote(repo_path)} status")
+        raise NotARepository(f"{repo_path} is no git work tree", remedy=command("git -C {} status", repo_path))
     return os.fsdecode(told.stdout.removesuffix(b"\n"))
 
 
 def _git(folder: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
     # What git passes to a hook (GIT_DIR, GIT_INDEX_FILE) names the repository of that hook, not this one.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or "CONFIG" in name}
-    told = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, check=False, env=environ)
+    told = subprocess.run(gitcall.argv("-C", folder, *arguments), capture_output=True, check=False, env=environ)
     if check and told.returncode:
         reason = told.stderr.decode("utf-8", "replace").strip()
         raise HemmaError(
-            f"git {arguments[0]} failed: {reason}", remedy=f"git -C {shlex.quote(folder)} status", code="git-failed"
+            f"git {arguments[0]} failed: {reason}", remedy=command("git -C {} status", folder), code="git-failed"
         )
     return told

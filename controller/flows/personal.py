@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lanes import interview as rules
+from manifests.commands import command
 from manifests.errors import HemmaError
 from manifests.personal import PersonalFact
 from manifests.places import private_dir, state_dir
@@ -106,7 +107,7 @@ def keep(key: str, value: str, host: str | None, today: dt.date) -> str | None:
         private_dir(folder())
     except OSError as error:
         raise HemmaError(
-            f"{path} cannot be written: {error.strerror}", remedy=f"ls -ld {folder()}", code="file-unwritable"
+            f"{path} cannot be written: {error.strerror}", remedy=command("ls -ld {}", folder()), code="file-unwritable"
         ) from error
     PersonalFact(key=key, value=value, host=of_host, day=today).write(path)
     return f"{key}{whose} = {value}"

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from controller.flows import slices
+from manifests.commands import command
 from manifests.errors import UsageError
 from manifests.slices import MANIFEST_FILE, SOURCE_ZIP, RowStatus, parse_slice_manifest, read_any_status
 
@@ -41,7 +42,9 @@ def status(run: str, now: dt.datetime) -> dict[str, Any]:
         raise UsageError(f"{run} is no run's directory: it has no {STATUS}", remedy="hemma rows run SLICE --run DIR")
     found = read_any_status(path)
     if not isinstance(found, RowStatus):
-        raise UsageError(f"{run} is the run of a command, not of rows", remedy=f"hemma ps   (run {found.run_id})")
+        raise UsageError(
+            f"{run} is the run of a command, not of rows", remedy=command("hemma ps   (run {})", found.run_id)
+        )
     age_s = max(0.0, (now - found.heartbeat_at).total_seconds())
     is_open = found.state in {"starting", "running"}
     is_late = is_open and age_s > _LATE_BEATS * found.heartbeat_s + _LATE_S

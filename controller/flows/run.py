@@ -9,7 +9,9 @@ import os
 import signal
 
 from lanes import guards
+from manifests.commands import command
 from manifests.errors import HemmaError, Unreachable
+from remote import clone_witness
 from remote.agent.frames import text_of
 from remote.host import target_of
 from remote.run_ids import new_run_id
@@ -43,8 +45,13 @@ def _login_name() -> str:
         return "?"
 
 
-def request_of(settings: dict[str, Any], options: dict[str, Any], argv: list[str]) -> dict[str, Any]:
-    """The request that goes to the agent. `options` has cwd, env, shell, timeout_s, lease_s (None = detached), login, pty, stdin, git_guard."""
+def request_of(
+    settings: dict[str, Any], options: dict[str, Any], argv: list[str], *, is_run: bool = False
+) -> dict[str, Any]:
+    """The request to the agent. `options`: cwd, env, shell, timeout_s, lease_s (None = detached), login, pty, stdin, git_guard.
+
+    `is_run`: a person's own command, which -H may send into another repository. Raises AnotherRepository.
+    """
     host = settings["host"]
     env = {**settings["env"], **options.get("env", {})}
     return {
@@ -53,6 +60,7 @@ def request_of(settings: dict[str, Any], options: dict[str, Any], argv: list[str
         "state_dir": host["state_dir"],
         "root": host["root"],
         "require": guards.REQUIREMENTS,
+        "clone": clone_witness.of(host, is_run=is_run),
         "argv": [text_of(os.fsencode(word)) for word in argv] if options.get("shell") is None else None,
         "shell": text_of(os.fsencode(options["shell"])) if options.get("shell") is not None else None,
         "cwd": options.get("cwd"),
@@ -87,9 +95,8 @@ def follow(session: Session) -> dict[str, Any]:
 
 
 def judged(refused: HostRefused) -> HemmaError:
-    """The guard's own error for a refusal that carries guard facts; else the refusal itself."""
-    facts = refused.fields.get("facts")
-    return (guards.judge(facts) if isinstance(facts, dict) else None) or refused
+    """The guard's own error (66 to 69) for a refusal that carries guard facts; else the refusal itself."""
+    return clone_witness.judged(refused)
 
 
 def exit_code_of(end: dict[str, Any], run_id: str) -> int:
@@ -101,8 +108,9 @@ def exit_code_of(end: dict[str, Any], run_id: str) -> int:
     state = run_state.judge(run_state.end_facts(end))
     # Whoever follows a run hears "finished" or has lost it: no other word at its end may pass for success.
     reason = state.reason or "its supervisor ended without a word"
-    mend = f"hemma logs {run_id}" + (f"; end the command: hemma stop {run_id}" if state.command_alive else "")
-    raise Unreachable(f"run {run_id} was lost: {reason}", remedy=f"what it wrote until then: {mend}", code="run-lost")
+    logs = command("what it wrote until then: hemma logs {}", run_id)
+    mend = command("{}; end the command: hemma stop {}", logs, run_id) if state.command_alive else logs
+    raise Unreachable(f"run {run_id} was lost: {reason}", remedy=mend, code="run-lost")
 
 
 class SignalsPassedOn:
@@ -181,3 +189,5 @@ def show_error(error: HemmaError) -> None:
     say(word, error.message)
     if error.remedy:
         say("do", error.remedy)
+    if error.advice:
+        say("advice", f"the host says: {error.advice}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import os
 import re
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +13,7 @@ from controller.flows import work_tree
 from lanes.runbook_pages import Page, parse
 from lanes.runbook_rules import Finding, check, is_entries, is_profile, read_entries
 from lanes.runbook_stamps import Limits, due
+from manifests.commands import command, listed
 from manifests.errors import HemmaError, NotARepository
 from manifests.runbooks import MONTH, Gotcha, GotchaFile
 
@@ -160,7 +160,7 @@ def show(libraries: Sequence[Library], name: str) -> dict[str, Any]:
         if found is not None:
             return found
     raise NoRunbook(
-        f"no page and no entry is called {name!r}", remedy=f"hemma runbook search {shlex.quote(name)}   or: list"
+        f"no page and no entry is called {name!r}", remedy=command("hemma runbook search {}   or: list", name)
     )
 
 
@@ -181,8 +181,8 @@ def _page_in(library: Library, name: str) -> dict[str, Any] | None:
     if not fitting:
         return None
     if len(fitting) > 1:
-        near = ", ".join(_name(page.path) for page in fitting)
-        raise NoRunbook(f"several pages are called {name!r}", remedy=f"one of: {near}")
+        near = listed(_name(page.path) for page in fitting)
+        raise NoRunbook(f"several pages are called {name!r}", remedy=command("one of: {}", near))
     page = fitting[0]
     body = "\n".join(page.text.splitlines()[max(0, page.body_line - 1) :]).strip()
     facts = {key: value for key, value in (page.matter or {}).items() if isinstance(value, list)}
@@ -266,7 +266,7 @@ def _read(path: str) -> str:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read(MOST_BYTES)
     except OSError as error:
-        raise NoRunbook(f"{path} cannot be read: {error.strerror}", remedy=f"ls -l {path}") from error
+        raise NoRunbook(f"{path} cannot be read: {error.strerror}", remedy=command("ls -l {}", path)) from error
 
 
 def _name(path: str) -> str:

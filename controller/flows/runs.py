@@ -147,7 +147,8 @@ def _stop_orphan(host: dict[str, Any], run_id: str, grace_s: float) -> None:
 
 def prune(host: dict[str, Any], *, max_age_s: float, max_bytes: int, is_dry: bool) -> dict[str, Any]:
     """Remove old runs by age and size, never a live one; returns {"removed": ids, "kept": ids that turned out to live}."""
-    said = Host(host).request("list", **retention.ASKED)
+    asked: dict[str, Any] = {**retention.ASKED}
+    said = Host(host).request("list", **asked)
     chosen = retention.expired(
         said["runs"], time.time(), max_age_s=max_age_s, max_bytes=max_bytes, total_bytes=said.get("total_bytes")
     )

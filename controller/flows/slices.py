@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from controller.flows import host_tools, slice_engine, work_tree
+from controller.flows.host_events import event_of
 from controller.flows.train import text_on_host
 from lanes.slice_compare import compare, localized_paths
+from manifests.commands import command
 from manifests.errors import HemmaError, NeedsPerson, UsageError, from_dict
 from manifests.files import atomic_write, read_json
 from manifests.slices import PATHS_FILE, ROWS_FILE, SLICE_JSON, SliceIndex, SliceManifest, parse_slice_manifest
@@ -45,7 +47,7 @@ def issue_on_host(settings: dict[str, Any], request: Event, on_event: Callable[[
     if answer.exit_code in _NO_PROGRAM and not answer.last:
         raise HemmaError(
             f"{request['job']['python']} is not on the host, or cannot be run",
-            remedy=f"name one that has pydantic and pyyaml: `python:` in {request['manifest']}",
+            remedy=command("name one that has pydantic and pyyaml: python: in {}", request["manifest"]),
             code="slice-failed",
         )
     if answer.exit_code or not answer.last or answer.last["kind"] != "slice":
@@ -106,21 +108,18 @@ def issue_here(top: str, request: Event, on_event: Callable[[Event], None]) -> E
     if last is not None and last["kind"] == "slice":
         return last["data"]
     if last is not None and last["kind"] == "refused":
-        raise from_dict(last["data"])
+        raise from_dict(last["data"], is_ours=True)
     said = done.stderr.decode("utf-8", "replace").strip().splitlines()
     fact = f"it ended with {done.returncode} before it was done: {said[-1] if said else 'it said nothing'}"
-    raise HemmaError(fact, remedy=f"does {argv[0]} have pydantic and pyyaml?", code="slice-failed")
+    raise HemmaError(fact, remedy=command("does {} have pydantic and pyyaml?", argv[0]), code="slice-failed")
 
 
 def _last_event(printed: bytes, on_event: Callable[[Event], None]) -> Event | None:
     last: Event | None = None
     for line in printed.splitlines():
-        try:
-            event: object = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict) and "kind" in event:
-            last = {str(key): value for key, value in event.items()}
+        event = event_of(line)
+        if event is not None:
+            last = event
             on_event(last)
     return last
 
@@ -182,6 +181,6 @@ def _rows(folder: str) -> dict[str, Any]:
     except OSError as error:
         raise HemmaError(
             f"{os.path.join(folder, ROWS_FILE)}: {error.strerror}",
-            remedy=f"hemma slice verify {folder}",
+            remedy=command("hemma slice verify {}", folder),
             code="slice-broken",
         ) from error

@@ -20,7 +20,7 @@ from lanes.classification import NO_FACTS, Owner, classify_path
 from lanes.classification import Facts as PathFacts
 from lanes.merging import CloneState, Escalation, Lanes, Step, SyncPlan, plan_sync
 from lanes.origin_moves import ELSEWHERE
-from manifests.commands import command
+from manifests.commands import Command, command
 from manifests.errors import MergeConflict, NeedsPerson, RepositoryError
 from remote import relay_objects
 from remote.agent import origin
@@ -75,7 +75,7 @@ def look(
 
 
 def _not_asked(place: str, facts: Facts) -> RepositoryError:
-    fetched, run = facts["fetch"], "hemma run -- " if place == "host" else ""
+    fetched, run = facts["fetch"], Command("hemma run -- " if place == "host" else "")
     lines = [line for line in fetched["error"].splitlines() if line.startswith(("error: ", "fatal: ", " ! ["))]
     said = (lines or fetched["error"].splitlines() or ["?"])[0].strip()
     remedy = command("git fetch {}", facts["remote"])
@@ -86,8 +86,7 @@ def _not_asked(place: str, facts: Facts) -> RepositoryError:
     elif fetched["kind"] == "rejected" and facts["branch"]:
         refspec = f"+refs/heads/{facts['branch']}:{facts['tracking']}"
         remedy = command("git fetch {} {}   (its refspec lacks the +), then hemma sync", facts["remote"], refspec)
-    remedy = f"{run}{remedy}"
-    return RepositoryError(f"{place}: origin cannot be asked: {said}", remedy=remedy)
+    return RepositoryError(f"{place}: origin cannot be asked: {said}", remedy=command("{}{}", run, remedy))
 
 
 def _look_for_host(seen: Clones) -> Clones:
@@ -244,26 +243,26 @@ def _merge(course: _Course, step: Step) -> None:
 
 def _in_the_way(place: str, paths: list[str], count: int) -> NeedsPerson:
     names = ", ".join(paths[:8]) + (f" and {count - 8} more" if count > 8 else "")
-    run = "hemma run -- " if place == "host" else ""
+    move = "hemma run -- mv" if place == "host" else "mv"
     return NeedsPerson(
         f"{place}: files that git does not track there would be overwritten: {names}; nothing was merged",
-        remedy=f"{run}mv FILE ELSEWHERE, then hemma sync",
+        remedy=command("{} FILE ELSEWHERE, then hemma sync", Command(move)),
         code="untracked-in-the-way",
     )
 
 
 def _conflict(place: str, paths: list[str], result: Facts) -> MergeConflict:
     """The merge waits for a person: files in conflict, or a hook that did not let it be committed."""
-    run = "hemma run -- git" if place == "host" else "git"
-    ways = f"{run} commit --no-edit, then hemma sync; or give it up: {run} merge --abort"
+    run = Command("hemma run -- git" if place == "host" else "git")
+    ways = command("{} commit --no-edit, then hemma sync; or give it up: {} merge --abort", run, run)
     if not paths:
         said = (result["stderr"].strip() or result["stdout"].strip()).splitlines()
         fact = f"{place}: the merge was made but not committed, a hook refused it: {said[0] if said else 'it said nothing'}"
-        return MergeConflict(fact, remedy=f"mend what the hook names, {ways}", code="merge-not-committed")
+        return MergeConflict(fact, remedy=command("mend what the hook names, {}", ways), code="merge-not-committed")
     names = ", ".join(paths[:8]) + (f" and {len(paths) - 8} more" if len(paths) > 8 else "")
-    edit = "hemma edit FILE" if place == "host" else "your editor"
+    edit = Command("hemma edit FILE" if place == "host" else "your editor")
     fact = f"{place}: both sides changed {names}; both are intact, the merge waits there"
-    return MergeConflict(fact, remedy=f"resolve them ({edit}), {run} add FILE, {ways}")
+    return MergeConflict(fact, remedy=command("resolve them ({}), {} add FILE, {}", edit, run, ways))
 
 
 def _follow(course: _Course, step: Step) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from manifests.commands import Command, command
 from manifests.errors import HemmaError, MergeConflict, NeedsPerson, RepositoryError
 from remote.repository import Repository
 
@@ -26,12 +27,12 @@ def follow(repository: Repository, place: str, facts: Facts, stamp: str) -> list
     if done["failed"]:
         raise _not_done(place, done)
     if done["stopped"]:
-        run = "hemma run -- git" if place == "host" else "git"
+        run = Command("hemma run -- git" if place == "host" else "git")
         commit, backup = done["stopped"][:9], done["backups"][0]
         raise MergeConflict(
             f"{place}: the branch follows origin now, and your commit {commit} conflicts with what is there; "
             f"all is kept under {backup}",
-            remedy=f"resolve it, {run} add FILE, {run} cherry-pick --continue, then hemma sync",
+            remedy=command("resolve it, {} add FILE, {} cherry-pick --continue, then hemma sync", run, run),
         )
     return list(done["backups"])
 
@@ -44,10 +45,10 @@ def _not_done(place: str, done: Facts) -> HemmaError:
     if done["failed"] == "in-the-way":
         paths = done["paths"]
         names = ", ".join(paths[:8]) + (f" and {len(paths) - 8} more" if len(paths) > 8 else "")
-        run = "hemma run -- " if place == "host" else ""
+        move = "hemma run -- mv" if place == "host" else "mv"
         return NeedsPerson(
             f"{place}: files that git does not track there would be overwritten: {names}; nothing was moved",
-            remedy=f"{run}mv FILE ELSEWHERE, then hemma sync",
+            remedy=command("{} FILE ELSEWHERE, then hemma sync", Command(move)),
             code="untracked-in-the-way",
         )
     what = {"kept": "keep a backup", "tree": "go along with origin", "pick": "pick your own commits anew"}[

@@ -12,6 +12,7 @@ from typing import Any, cast
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
+from manifests.commands import command
 from manifests.errors import UsageError
 
 Path = tuple[str, ...]
@@ -22,7 +23,9 @@ def parsed(text: str, name: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text.removeprefix("\ufeff"))
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{name} is not valid TOML: {error}", remedy=f"mend the line named above in {name}") from error
+        raise UsageError(
+            f"{name} is not valid TOML: {error}", remedy=command("mend the line named above in {}", name)
+        ) from error
 
 
 def put(text: str, table: Path, values: Mapping[str, Any], name: str, *, comment: str = "") -> str:
@@ -93,7 +96,7 @@ def _made(data: dict[str, Any], path: Path, name: str) -> dict[str, Any]:
     for key in path:
         inner = data.setdefault(key, {})
         if not isinstance(inner, dict):
-            raise UsageError(f"{name}: `{key}` is no table", remedy=f"mend `{key}` in {name}")
+            raise UsageError(f"{name}: `{key}` is no table", remedy=command("mend {} in {}", key, name))
         data = cast("dict[str, Any]", inner)
     return data
 
@@ -134,5 +137,7 @@ def _checked(old: str, changed: str, wanted: Mapping[str, Any], name: str) -> st
     except tomllib.TOMLDecodeError:
         meant = None
     if meant != wanted:
-        raise UsageError(f"{name} is laid out in a way that cannot be edited safely", remedy=f"edit {name} by hand")
+        raise UsageError(
+            f"{name} is laid out in a way that cannot be edited safely", remedy=command("edit {} by hand", name)
+        )
     return ("\ufeff" if old.startswith("\ufeff") else "") + changed

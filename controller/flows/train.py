@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 from controller.flows import run as run_flow
 from controller.flows import runs as runs_flow
 from controller.flows.files import host_path
+from controller.flows.host_events import EventLines
 from lanes.gates import ACCEPTABLE, STAGES, standings
 from lanes.verdict import Verdict
 from manifests import places
+from manifests.commands import Command, Remedy, command, joined
 from manifests.errors import HemmaError, UsageError
 from manifests.evidence import Evidence, Hashes
 from manifests.files import atomic_write
@@ -38,12 +40,12 @@ INDEX = f"{FOLDER}/evidence/index.json"
 
 
 class RunStopped(HemmaError):
-    """The executor ended the run before its last stage; message and remedy are its own."""
+    """The executor ended the run before its last stage; message and advice are its own."""
 
     code = "run-stopped"
 
 
-def text_on_host(settings: dict[str, Any], path: str, *, example: str) -> tuple[str, str]:
+def text_on_host(settings: dict[str, Any], path: str, *, example: Remedy) -> tuple[str, str]:
     """(what a manifest of the host's clone says, its path there). Raises UsageError, with the command for an example."""
     name = host_path(settings, path)
     try:
@@ -53,7 +55,7 @@ def text_on_host(settings: dict[str, Any], path: str, *, example: str) -> tuple[
             raise run_flow.judged(error) from None
         raise UsageError(
             f"{name} is not in the host's clone, which is the one that counts",
-            remedy=f"hemma put {name}   (a whole example: {example})",
+            remedy=command("hemma put {}   (a whole example: {})", name, Command(example)),
         ) from error
     return base64.b64decode(reply["content_base64"]).decode("utf-8", "replace"), name
 
@@ -92,7 +94,7 @@ def checked(settings: dict[str, Any], request: dict[str, Any]) -> None:
     if not verdict.allowed:
         facts = "; ".join(reason.fact for reason in verdict.reasons)
         rules = " and ".join(dict.fromkeys(reason.rule for reason in verdict.reasons))
-        raise UsageError(f"{facts}: {rules}", remedy="; ".join(verdict.next_steps), code="submit-invariant")
+        raise UsageError(f"{facts}: {rules}", remedy=joined(verdict.next_steps, "; "), code="submit-invariant")
 
 
 def resumed(settings: dict[str, Any], run: str, name: str) -> str:
@@ -144,24 +146,6 @@ def following(settings: dict[str, Any], run: str, on_event: Callable[[Event], No
 
 def _drop(_: memoryview) -> None:
     """What the children print is in the run's logs."""
-
-
-class EventLines:
-    """A writer that cuts what the executor prints into lines and hands each event on."""
-
-    def __init__(self, on_event: Callable[[Event], None]) -> None:
-        self._on_event, self._rest = on_event, b""
-
-    def write(self, piece: memoryview) -> None:
-        """Take a piece of output; a line that is no event is passed over."""
-        *lines, self._rest = (self._rest + bytes(piece)).split(b"\n")
-        for line in lines:
-            try:
-                event: object = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict) and "kind" in event:
-                self._on_event({str(key): value for key, value in event.items()})
 
 
 def sent(settings: dict[str, Any], request: dict[str, Any]) -> tuple[str, str]:
@@ -244,4 +228,6 @@ def stopped(event: Event, exit_code: int) -> RunStopped:
     """The executor's last word as an error of ours, with its exit code."""
     data = event["data"]
     fact = f"{data['reason']}: {data['message']}"
-    return RunStopped(fact, remedy=data["remedy"], code=str(data["reason"]), exit_code=exit_code)
+    error = RunStopped(fact, code=str(data["reason"]), exit_code=exit_code)
+    error.advice = str(data["remedy"])
+    return error

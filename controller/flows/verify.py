@@ -18,9 +18,11 @@ from controller.flows import toml_edit, verify_headers, verify_sources, verify_t
 from lanes.wiring import Given, Trace, judge, own_tests
 from lanes.wiring_entries import aliases, entry_points
 from lanes.wiring_graph import Program, Source
+from manifests.commands import command
 from manifests.errors import UsageError
 from manifests.model import faults, near_misses
 from manifests.verify import VerifyReport, VerifySettings
+from remote.agent import gitcall
 
 SECTION = ("tool", "hemma", "verify")
 
@@ -131,10 +133,10 @@ def settings_of(pyproject: Mapping[str, Any], name: str) -> VerifySettings:
         settings = VerifySettings.model_validate(section)
     except ValidationError as error:
         wrong = "; ".join(f"`{key or 'it'}` {rule[:1].lower()}{rule[1:]}" for key, rule in faults(error))
-        raise UsageError(f"{where}: {wrong}", remedy=f"mend it in {name}; hemma verify --help") from error
+        raise UsageError(f"{where}: {wrong}", remedy=command("mend it in {}; hemma verify --help", name)) from error
     slips = [f"`{key}` is unknown; did you mean `{meant}`?" for key, meant in near_misses(settings)]
     if slips:
-        raise UsageError(f"{where}: {'; '.join(slips)}", remedy=f"mend it in {name}; hemma verify --help")
+        raise UsageError(f"{where}: {'; '.join(slips)}", remedy=command("mend it in {}; hemma verify --help", name))
     return settings
 
 
@@ -154,7 +156,7 @@ def changed(root: str, revision: str) -> frozenset[str]:
 
 
 def _git(root: str, *arguments: str) -> bytes | None:
-    told = subprocess.run(["git", "-C", root, *arguments], capture_output=True, check=False)
+    told = subprocess.run(gitcall.argv("-C", root, *arguments), capture_output=True, check=False)
     return told.stdout if told.returncode == 0 else None
 
 
@@ -166,7 +168,7 @@ def _pyproject(root: str) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}", remedy=f"ls -l {path}") from error
+        raise UsageError(f"{path} cannot be read: {error}", remedy=command("ls -l {}", path)) from error
 
 
 def _package_dirs(pyproject: Mapping[str, Any]) -> list[str]:

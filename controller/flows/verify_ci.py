@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from controller.flows import init
+from manifests.commands import command
 from manifests.errors import UsageError
 from manifests.files import atomic_write
 
@@ -126,7 +127,9 @@ def with_hooks(text: str, name: str, checks: Sequence[str] = (VERIFY,)) -> str:
         after = _parsed(new, name)
         if after.get("repos", [])[1:] == before.get("repos"):
             return new
-    raise UsageError(f"{name} has no `repos:` list that a hook can be put into", remedy="add to repos:\n" + block)
+    raise UsageError(
+        f"{name} has no `repos:` list that a hook can be put into", remedy=command("add this to repos: {}", block)
+    )
 
 
 def _has_hook(config: dict[str, Any], check: str) -> bool:
@@ -141,5 +144,5 @@ def _parsed(text: str, name: str) -> dict[str, Any]:
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UsageError(f"{name} is no YAML: {error}", remedy=f"mend {name}") from error
+        raise UsageError(f"{name} is no YAML: {error}", remedy=command("mend {}", name)) from error
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}

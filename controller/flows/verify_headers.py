@@ -18,6 +18,7 @@ from lanes.wiring_graph import Source
 from lanes.wiring_headers import Headers
 from lanes.wiring_language import Said
 from manifests.verify import VerifySettings
+from remote.agent import gitcall
 
 _ENOUGH_BYTES = 8192
 
@@ -61,7 +62,7 @@ def _at(root: str, revision: str, paths: Iterable[str]) -> dict[str, str]:
     """How the files began at `revision`, through one process of git; those that were not there are left out."""
     asked = [path for path in paths if "\n" not in path]
     told = subprocess.run(
-        ["git", "-C", root, "cat-file", "--batch"],
+        gitcall.argv("-C", root, "cat-file", "--batch"),
         input=b"".join(os.fsencode(f"{revision}:./{path}\n") for path in asked),
         capture_output=True,
         check=False,

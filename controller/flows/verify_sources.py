@@ -25,6 +25,7 @@ from lanes.wiring_graph import Source
 from manifests.files import atomic_write
 from manifests.places import cache_dir
 from manifests.verify import VerifySettings
+from remote.agent import gitcall
 
 # Not ours to judge, wherever git does not say so itself.
 _FOREIGN = frozenset({"__pycache__", "node_modules", "site-packages", "venv", "env", "dist", "build", "htmlcov"})
@@ -73,7 +74,7 @@ def collect(root: str, settings: VerifySettings, package_dirs: Iterable[str] = (
 
 def listed(root: str) -> list[str]:
     """Paths of the files below `root`, with `/`: what git tracks or would add, or all but foreign folders without git."""
-    argv = ["git", "-C", root, "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    argv = gitcall.argv("-C", root, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     if os.path.exists(os.path.join(root, ".git")):
         told = subprocess.run(argv, capture_output=True, check=False)
         if told.returncode == 0:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
+from manifests.commands import command
 from manifests.errors import UsageError
 
 TIMEOUT_S = 600.0
@@ -23,7 +24,9 @@ def run_alone(root: str, tests: Sequence[str], folder: str, progress: Progress) 
     """
     python = interpreter(root)
     if subprocess.run([python, "-c", "import coverage, pytest"], capture_output=True, check=False, cwd=root).returncode:
-        raise UsageError(f"{python} has no pytest and coverage", remedy=f"{python} -m pip install pytest coverage")
+        raise UsageError(
+            f"{python} has no pytest and coverage", remedy=command("{} -m pip install pytest coverage", python)
+        )
     rc = os.path.join(folder, "rc")
     with open(rc, "w", encoding="ascii") as file:
         file.write(_RC)

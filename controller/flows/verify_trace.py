@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 from lanes.wiring import Trace
+from manifests.commands import command
 from manifests.errors import UsageError
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _data(path: str) -> CoverageData:
         data.read()
     except CoverageException as error:
         raise UsageError(
-            f"{path} holds no coverage data: {error}", remedy=f"coverage report --data-file {path}"
+            f"{path} holds no coverage data: {error}", remedy=command("coverage report --data-file {}", path)
         ) from error
     return data
 

@@ -7,7 +7,9 @@ import subprocess
 from dataclasses import dataclass
 
 from lanes.lane_steps import State
+from manifests import commands
 from manifests.errors import HemmaError, NotARepository, UsageError
+from remote.agent import gitcall
 
 _CONFLICTS = ("DD", "AU", "UD", "UA", "DU", "AA", "UU")
 
@@ -79,7 +81,7 @@ def _state(letters: str) -> State:
 def _git(folder: str, *arguments: str) -> bytes:
     # Git's words are read below, hence English; no lock: somebody else may be at work in this tree.
     environ = {**os.environ, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
-    command = ["git", "-C", folder, *arguments]
+    command = gitcall.argv("-C", folder, *arguments)
     try:
         done = subprocess.run(command, env=environ, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     except FileNotFoundError as error:
@@ -95,4 +97,6 @@ def _git(folder: str, *arguments: str) -> bytes:
         raise NotARepository(
             f"{folder} is in a git repository without a work tree", remedy="cd into a clone that has one"
         )
-    raise HemmaError(f"git {arguments[0]}: {text}", remedy=f"git -C {folder} {arguments[0]}", code="git-failed")
+    raise HemmaError(
+        f"git {arguments[0]}: {text}", remedy=commands.command("git -C {} {}", folder, arguments[0]), code="git-failed"
+    )

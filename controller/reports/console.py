@@ -19,6 +19,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from manifests import visible
+from manifests.commands import Remedy
 from manifests.errors import HemmaError, HostKeyChanged, HostKeyUnknown, NeedsPerson, UsageError
 
 # Verdict words and their colours. No other word opens a line of this kind.
@@ -31,6 +32,7 @@ STYLES = {
     "needs you": "bold yellow",
     "failed": "bold red",
     "do": "bold",
+    "advice": "dim",
     "known": "bold",
 }
 _WIDTH = 9
@@ -108,6 +110,16 @@ def line(console: Console, verdict: str, text: str) -> None:
     console.print(start + plain(text))
 
 
+def do(console: Console, remedy: Remedy) -> None:
+    """One line to paste. pyright refuses a text that is neither literal nor made by `manifests.commands`."""
+    line(console, "do", remedy)
+
+
+def advice(console: Console, text: str) -> None:
+    """What a host says is to be done: not ours, so not something to paste without a look."""
+    line(console, "advice", f"the host says: {text}")
+
+
 def verdict_of(error: HemmaError) -> str:
     """The word for an error: `refused` when Hemma declines, `needs you` when a person must decide, else `failed`."""
     if isinstance(error, NeedsPerson):
@@ -121,7 +133,9 @@ def show_error(error: HemmaError, *, as_json: bool = False) -> None:
     console = err()
     line(console, verdict_of(error), error.message)
     if error.remedy:
-        line(console, "do", error.remedy)
+        do(console, error.remedy)
+    if error.advice:
+        advice(console, error.advice)
     if as_json:
         show_json(error.as_dict())
 

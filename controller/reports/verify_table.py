@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from controller.reports import console
 from controller.reports.console import Table
+from manifests.commands import Command
 from manifests.verify import VerifyReport
 
 _STYLES = {"WIRED": "green", "NOT WIRED": "bold red", "DUPLICATE": "yellow"}
@@ -29,7 +30,7 @@ def show(report: VerifyReport, *, every: bool) -> None:
             where = f"{found.path}:{found.line}" if found.line else found.path
             console.line(out, "fail" if found.fails else "warn", f"{where}: {found.message}")
     for remedy in _remedies(report):
-        console.line(out, "do", remedy)
+        console.do(out, Command(remedy))
     has_looked = bool(report.counts["modules"]) or bool(report.since)
     console.line(out, ("ok" if has_looked else "warn") if report.ok else "fail", summary(report))
 

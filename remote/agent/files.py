@@ -80,11 +80,11 @@ def _place(request: dict[str, object]) -> tuple[str, str]:
     root = str(facts["root"])
     wanted = os.fsdecode(frames.bytes_of(str(request.get("path") or "")))
     if not wanted or "\0" in wanted:
-        raise store.Refused("usage", "%r is no path" % wanted, "give a path relative to the repository's root", 2)
+        raise store.Refused("usage", "%r is no path" % wanted, "give a path relative to the root", 2)
     path = os.path.realpath(os.path.join(root, wanted))
     if path != root and not path.startswith(root.rstrip("/") + "/"):
         message = "%s lies outside the repository %s" % (_text(wanted), _text(root))
-        raise store.Refused("outside-root", message, "give a path relative to the repository's root", 2)
+        raise store.Refused("outside-root", message, "give a path relative to the root", 2)
     if wanted.endswith("/") and not os.path.isdir(path) and not request.get("facts_only"):
         raise store.Refused("not-a-folder", "%s is no folder on the host" % _text(wanted), "leave the last / out", 2)
     return root, path

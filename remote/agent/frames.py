@@ -117,7 +117,7 @@ def fields_of(payload: bytes | bytearray, most_values: int = FRAME_VALUES) -> di
         raise BadFrame("no JSON") from None
     if not isinstance(fields, dict):
         raise BadFrame("JSON that is no object")
-    if payload.count(b"[") + payload.count(b"{") > MAX_DEPTH and _is_deep(fields):
+    if payload.count(b"[") + payload.count(b"{") > MAX_DEPTH and is_deep(fields):
         raise BadFrame("JSON that is nested too deep")
     return fields
 
@@ -137,7 +137,8 @@ def _exact_count(payload: bytes | bytearray, most: int) -> int:
     return found
 
 
-def _is_deep(fields: dict[str, object]) -> bool:
+def is_deep(fields: dict[str, object]) -> bool:
+    """Whether this nests deeper than any word of ours."""
     level: list[object] = [fields]
     for _ in range(MAX_DEPTH):
         level = [

@@ -27,6 +27,7 @@ PINS = (
     "diff.submodule=short",
     "diff.suppressBlankEmpty=false",
     "log.showSignature=false",
+    "log.showRoot=true",
     "log.date=default",
     "log.decorate=false",
     "log.diffMerges=separate",
@@ -41,6 +42,13 @@ PINS = (
     "advice.detachedHead=false",
 )
 CONFIG = tuple(word for pin in PINS for word in ("-c", pin))
+
+
+def argv(*arguments: str) -> list[str]:
+    """A git command with what is pinned, for whoever starts it and reads its words: here, in an agent, in a hook."""
+    return ["git", *CONFIG, *arguments]
+
+
 # Of the user's GIT_* these hold: how to reach origin, who commits, which settings. The rest names a repository.
 _KEPT = (
     "GIT_SSH",

@@ -7,7 +7,7 @@ import pwd
 import signal
 import socket
 
-from . import frames, git_shim, gitfacts, run_backup, store, supervisor
+from . import clone, frames, git_shim, gitfacts, run_backup, store, supervisor
 
 # Variables that make bash read a file, or redefine commands, before the first one runs (S9-R21).
 SHELL_START_UP = ("BASH_ENV", "ENV", "CDPATH", "GLOBIGNORE", "SHELLOPTS", "BASHOPTS", "PROMPT_COMMAND")
@@ -31,6 +31,67 @@ def guard_facts(root: str | None, cwd: str | None) -> dict[str, object]:
         "cwd_exists": os.path.isdir(directory),
         "cwd_is_inside": directory == path or directory.startswith(path.rstrip("/") + "/"),
     }
+
+
+def clone_facts(request: dict[str, object], facts: dict[str, object]) -> dict[str, object]:
+    """What lanes.clone_identity judges of the clone behind these guard facts: its `relation` to the one the request is about.
+
+    Empty where the request brings no clone, or there is no work tree to compare it with. A relation that a child found
+    already (`related`) is taken as it is.
+    """
+    here, found = request.get("clone"), request.get("related")
+    if not isinstance(here, dict) or not facts["is_toplevel"]:
+        return {}
+    if isinstance(found, dict):
+        relation, there = found.get("relation"), found.get("there")
+    else:
+        relation, there = clone.related(here, str(facts["root"]), clones_folder(request))
+    if not isinstance(there, dict):
+        relation, there = clone.UNREADABLE, {}
+    return {
+        "relation": relation,
+        "here": here,
+        "there": dict(there, host=socket.gethostname(), path=facts["root"]),
+    }
+
+
+def clones_folder(request: dict[str, object]) -> str:
+    """Where the agent keeps what it found out about clones."""
+    return os.path.join(os.path.dirname(store.runs_folder(_text(request.get("state_dir")))), "clones")
+
+
+def demand_clone(request: dict[str, object], facts: dict[str, object]) -> dict[str, object]:
+    """The guard facts with those of the clone. Raises Refused, with them, unless the relation is one the request accepts."""
+    facts = dict(facts, **clone_facts(request, facts))
+    here = request.get("clone")
+    accepted = here.get("accept") if isinstance(here, dict) else None
+    if "relation" in facts and isinstance(accepted, list) and facts["relation"] not in accepted:
+        refused = store.Refused("another-repository", "%s is another repository" % facts["root"], exit_code=69)
+        refused.fields.update(guard="relation", facts=facts)
+        raise refused
+    return facts
+
+
+def unusual(facts: dict[str, object]) -> dict[str, object]:
+    """What a reply says of a clone that is not simply the same: its relation, and what is known of it."""
+    if facts.get("relation") in (None, clone.SAME):
+        return {}
+    return {"relation": facts["relation"], "there": facts["there"]}
+
+
+def settled(request: dict[str, object]) -> dict[str, object] | None:
+    """The request with how its clone is related, from what is kept of it; None where git has to be asked first.
+
+    A run starts in the agent's own process, which must not wait for git; a clone that was looked at before costs nothing.
+    """
+    here, facts = request.get("clone"), guard_facts(_text(request.get("root")), None)
+    if not isinstance(here, dict) or "related" in request or not facts["is_toplevel"]:
+        return dict(request, related=request.get("related") or {})
+    there = clone.known(str(facts["root"]), clones_folder(request))
+    found = clone.relation(here, there) if there is not None else None
+    if found not in (clone.SAME, clone.FORK, clone.SAME_ORIGIN):
+        return None
+    return dict(request, related={"relation": found, "there": there})
 
 
 def environment_for(request: dict[str, object], first: dict[str, str], folder: str) -> dict[str, str]:
@@ -111,6 +172,7 @@ def start(
             refused = store.Refused("guard", "%s does not hold" % name)
             refused.fields.update(guard=name, facts=facts)
             raise refused
+    facts = demand_clone(request, facts)
     runs = store.runs_folder(_text(request.get("state_dir")))
     run_id = str(request["run_id"])
     if "/" in run_id or run_id.startswith("."):

@@ -6,6 +6,7 @@ Names besides are let be, since nobody reads them. What a request means is judge
 from __future__ import annotations
 
 from .shapes import (
+    CLONE,
     LONGEST_PATH,
     PATH,
     WORD,
@@ -47,7 +48,7 @@ _VIEW = {"offsets": maybe(pair(whole())), "follow": maybe(flag), "hold": maybe(f
 
 
 def _request(needed: dict[str, Shape], more: dict[str, Shape]) -> Shape:
-    every = {"state_dir": maybe(PATH), "root": maybe(PATH)}
+    every = {"state_dir": maybe(PATH), "root": maybe(PATH), "clone": maybe(CLONE)}
     return record({"verb": text(64), **needed}, {**every, **more}, is_open=True)
 
 

@@ -5,6 +5,7 @@ It owns nothing: commands belong to their supervisors, output to the spools. Whe
 
 from __future__ import annotations
 
+import json
 import os
 import selectors
 import signal
@@ -33,6 +34,9 @@ class Agent:
         self.selector = selectors.DefaultSelector()
         self.relays: dict[int, relay.Relay] = {}
         self.replies: dict[int, tuple[int, bytearray]] = {}
+        # Runs whose clone is being looked at: the request, and the frames that came for it meanwhile.
+        self.waiting: dict[int, tuple[dict[str, object], list[tuple[int, bytes]]]] = {}
+        self.looks: set[int] = set()
         self.outbox: list[memoryview] = []
         self.queued = 0
         self.is_writing = False
@@ -69,6 +73,8 @@ class Agent:
             self._open(channel, payload)
         elif kind == frames.CLOSE:
             self._close(channel)
+        elif channel in self.waiting:
+            self.waiting[channel][1].append((kind, payload))
         elif channel in self.relays:
             view = self.relays[channel]
             if kind == frames.ACK:
@@ -163,10 +169,16 @@ class Agent:
         refused = store.Refused(code, message, exit_code=exit_code)
         self.send(frames.json_frame(frames.REPLY, channel, refused.fields))
 
-    def _run(self, channel: int, request: dict[str, object]) -> None:
+    def _run(self, channel: int, asked: dict[str, object]) -> None:
+        request = launch.settled(asked)
+        if request is None:
+            self.waiting[channel] = (asked, [])
+            self.looks.add(self._ask(channel, dict(asked, verb="clone-related")))
+            return
         folder, supervisor, facts = launch.start(request, self.environment)
         view = self._view(channel, folder, request, supervisor)
         reply = {"run_id": os.path.basename(folder), "attached": supervisor is None, "cwd": facts["cwd"]}
+        reply.update(launch.unusual(facts))
         self.send(frames.json_frame(frames.REPLY, channel, reply))
         if request.get("lease_s") is None and not request.get("follow"):
             self._close(channel)
@@ -227,7 +239,17 @@ class Agent:
             if key.fileobj is sock:
                 self.selector.unregister(sock)
 
+    def _go_on(self, channel: int, reply: bytes) -> None:
+        """The clone of a run was looked at: start the run, or refuse it, with the frames that came meanwhile."""
+        request, frames_of_run = self.waiting.pop(channel, (None, []))
+        if request is None:
+            return  # its client left
+        self._open(channel, frames.json_of(dict(request, related=json.loads(reply))))
+        for kind, payload in frames_of_run:
+            self._on_frame(kind, channel, payload)
+
     def _close(self, channel: int) -> None:
+        self.waiting.pop(channel, None)
         for reader in [reader for reader, (waiting, _) in self.replies.items() if waiting == channel]:
             self._forget_reply(reader)
         view = self.relays.pop(channel, None)
@@ -238,11 +260,12 @@ class Agent:
 
     # -- questions -----------------------------------------------------------------------------------------------
 
-    def _ask(self, channel: int, request: dict[str, object]) -> None:
+    def _ask(self, channel: int, request: dict[str, object]) -> int:
         reader = verbs.start(request)
         os.set_blocking(reader, False)
         self.replies[reader] = (channel, bytearray())
         self.selector.register(reader, selectors.EVENT_READ, lambda: self._on_reply(reader))
+        return reader
 
     def _on_reply(self, reader: int) -> None:
         channel, collected = self.replies[reader]
@@ -263,7 +286,11 @@ class Agent:
                 "agent-failed", "the agent's part that was asked ended without a word", exit_code=70
             )
             collected += frames.json_of(refused.fields)
+        is_look = reader in self.looks
         self._forget_reply(reader)
+        if is_look:
+            self._go_on(channel, bytes(collected))
+            return
         for start in range(0, len(collected), frames.CHUNK):
             piece = bytes(collected[start : start + frames.CHUNK])
             is_last = start + frames.CHUNK >= len(collected)
@@ -274,6 +301,7 @@ class Agent:
         self.selector.unregister(reader)
         os.close(reader)
         del self.replies[reader]
+        self.looks.discard(reader)
 
 
 def main() -> int:

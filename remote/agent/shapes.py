@@ -255,6 +255,20 @@ END = record(
     },
     is_open=True,
 )
+# What is known of a clone (clone.py), and how it is told from another.
+CLONE = record(
+    {},
+    {
+        "roots": listed(COMMIT, 64),
+        "ends": listed(COMMIT, 64),
+        "head": maybe(COMMIT),
+        **dict.fromkeys(("origin", "path"), maybe(PATH)),
+        **dict.fromkeys(("host", "said"), maybe(LINE)),
+        "is_shallow": flag,
+    },
+    is_open=True,
+)
+_RELATED = {"relation": maybe(text(32)), "here": CLONE, "there": CLONE}
 GUARD = record(
     {},
     {
@@ -263,6 +277,7 @@ GUARD = record(
             ("root_exists", "is_repository", "is_toplevel", "cwd_exists", "cwd_is_inside"),
             flag,
         ),
+        **_RELATED,
     },
     is_open=True,
 )
@@ -279,6 +294,6 @@ LINK_LOST = record(
 )
 NOTICE = record({"notice": text(64)}, {}, is_open=True)
 PROGRESS = record({"notice": either("progress"), "text": text(400)}, {})
-STARTED = record({"run_id": RUN_ID, "attached": flag, "cwd": PATH}, {}, is_open=True)
+STARTED = record({"run_id": RUN_ID, "attached": flag, "cwd": PATH}, _RELATED, is_open=True)
 ATTACHED = record({"run_id": RUN_ID, "offsets": pair(whole())}, {}, is_open=True)
 HELLO = record({"python": text(64), "pid": whole(0, 1 << 31), "boot_id": text(64)}, {}, is_open=True)

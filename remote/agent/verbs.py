@@ -8,7 +8,7 @@ import os
 import signal
 from typing import Callable
 
-from . import files, follow, frames, gitnet, gitwork, identity, listing, probe, run_files, store, values
+from . import files, follow, frames, gitnet, gitwork, identity, launch, listing, probe, run_files, store, values
 
 
 def answer(request: dict[str, object]) -> dict[str, object]:
@@ -17,11 +17,30 @@ def answer(request: dict[str, object]) -> dict[str, object]:
     if verb is None:
         return store.Refused("usage", "the agent does not know %r" % request.get("verb"), exit_code=2).fields
     try:
-        return verb(request)
+        told = _demand_clone(request) if verb in CLONE_VERBS else {}
+        return dict(verb(request), **told)
     except store.Refused as refused:
         return refused.fields
     except OSError as error:
         return store.refusal(error, str(error.filename)).fields
+
+
+def _demand_clone(request: dict[str, object]) -> dict[str, object]:
+    """Before a clone is touched: is it the one that the request is about? What is to be said of it, besides yes.
+
+    A request that names no clone at all is refused, so that no caller can forget to; whoever means that says None.
+    """
+    if "clone" not in request:
+        raise store.Refused("usage", "%r does not say which clone it is about" % request.get("verb"), exit_code=2)
+    root = request.get("root")
+    facts = launch.demand_clone(request, launch.guard_facts(str(root) if root else None, None))
+    return launch.unusual(facts)
+
+
+def _related(request: dict[str, object]) -> dict[str, object]:
+    """How the host's clone is related to the one that a run is about: may ask git, hence not in the agent's own process."""
+    root = request.get("root")
+    return launch.clone_facts(request, launch.guard_facts(str(root) if root else None, None))
 
 
 def _runs(request: dict[str, object]) -> str:
@@ -78,6 +97,7 @@ VERBS: dict[str, Callable[[dict[str, object]], dict[str, object]]] = {
     "backup": _backup,
     "git-state": gitwork.state,
     "git-steps": gitwork.steps,
+    "clone-related": _related,
     "git-follow": follow.follow,
     "file-read": files.read,
     "file-write": files.write,
@@ -85,6 +105,8 @@ VERBS: dict[str, Callable[[dict[str, object]], dict[str, object]]] = {
     "values-missing": values.missing,
     "value-put": values.put,
 }
+
+CLONE_VERBS = (_undo, _backup, gitwork.state, gitwork.steps, follow.follow, files.read, files.write)
 
 
 # Begins a line of progress; a reply is a JSON object.

@@ -15,6 +15,7 @@ import shutil
 import stat
 from collections.abc import Iterator, Sequence
 
+from manifests.commands import command
 from remote.drive.store import (
     FOLDER_MIME,
     Changes,
@@ -83,7 +84,7 @@ class FolderStore:
             raise _as_ours(error, file_id) from error
         with open(handle, "rb", buffering=0) as file:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise NotReadable(f"{file_id} is no plain file", remedy=f"ls -la {self.root}/{file_id}")
+                raise NotReadable(f"{file_id} is no plain file", remedy=command("ls -la {}/{}", self.root, file_id))
             file.seek(offset)
             left = size - offset if size is not None else None
             while left is None or left > 0:
@@ -160,9 +161,11 @@ class FolderStore:
         path = os.path.join(self.root, file_id.replace("\0", "//"))
         real = os.path.realpath(path)
         if "\0" in file_id or (real != self.root and not real.startswith(self.root.rstrip(os.sep) + os.sep)):
-            raise NotInDrive(f"{file_id!r} leads out of {self.root}", remedy=f"ls -la {self.root}")
+            raise NotInDrive(f"{file_id!r} leads out of {self.root}", remedy=command("ls -la {}", self.root))
         if not os.path.isdir(self.root):
-            raise NotInDrive(f"the folder {self.root} is not there", remedy=f"mkdir -p {self.root}   (or mount it)")
+            raise NotInDrive(
+                f"the folder {self.root} is not there", remedy=command("mkdir -p {}   (or mount it)", self.root)
+            )
         return real if file_id == ROOT else path
 
 

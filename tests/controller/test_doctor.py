@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from controller import trust
 from controller.cli.app import main
 from controller.flows.failed import Failed, Training, last_analysis
+from controller.settings import read_files
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +23,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "clone"
     subprocess.run(["git", "init", "-q", str(folder)], check=True)
     (folder / "pyproject.toml").write_text('[tool.hemma]\nhost = "gpu"\nroot = "~/clone"\n')
+    trust.allow(str(folder), read_files(str(folder), {}).project)
     monkeypatch.chdir(folder)
     return folder
 
@@ -115,6 +118,8 @@ def test_a_drive_that_cannot_be_meant_is_bad(looked: Any, clone: Path, tmp_path:
     row = looked(expect=1)["drive, place"]
     assert (row["level"], bool(row["mend"])) == ("fail", True)
     project.write_text(text + f'drive = "folder:{tmp_path}/drive"\n')
+    assert looked(expect=1)["settings, trust"]["level"] == "fail"
+    trust.allow(str(clone), read_files(str(clone), {}).project)
     assert looked()["drive, place"]["level"] == "ok"
     assert not (tmp_path / "drive").exists()  # looking changes nothing
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller import snapshot
+from controller import snapshot, trust
 from controller.settings import Files, explain, load, read_files, resolve
 from manifests.errors import UsageError
 from manifests.settings import ProjectSettings, UserConfig, validated
@@ -59,6 +60,13 @@ def write(folder: Path, config: str | None = None, project: str | None = None) -
         (folder.parent / "config" / "config.toml").write_text(config)
     if project is not None:
         (folder / "pyproject.toml").write_text(project)
+        allow(folder)
+
+
+def allow(folder: Path) -> None:
+    """A person allows what [tool.hemma] says in this folder, where it can be read."""
+    with contextlib.suppress(UsageError):
+        trust.allow(str(folder), read_files(str(folder), {}).project)
 
 
 def test_each_layer_covers_the_one_below(folder: Path) -> None:
@@ -77,6 +85,7 @@ def test_each_layer_covers_the_one_below(folder: Path) -> None:
             "keepalive_s": 15.0,
             "connect_timeout_s": 10.0,
         },
+        "root_is_own": True,
         "env": {"A": "config", "B": "project"},
         "lease_s": 10.0,
         "login": True,

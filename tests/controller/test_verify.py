@@ -107,7 +107,7 @@ def test_who_loads_the_code_of_others_says_so_and_is_not_warned_of(tmp_path: Pat
     (tmp_path / "pyproject.toml").write_text(project)
     (warned,) = verified(tmp_path).findings
     assert (warned.kind, warned.module, warned.fails) == ("dynamic", "app.cli", False)
-    assert 'loads_others = ["app.cli"]' in warned.remedy
+    assert "loads_others = ['app.cli']" in warned.remedy
     (tmp_path / "pyproject.toml").write_text(project + '[tool.hemma.verify]\nloads_others = "app.*"\n')
     assert verified(tmp_path).findings == ()
 

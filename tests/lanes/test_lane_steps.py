@@ -36,7 +36,7 @@ def test_an_edit_here_of_the_hosts_file_goes_to_the_host_and_comes_back() -> Non
     edits = [Edit("src/a.py", "changed"), Edit("src/new.py", "untracked"), Edit("src/old.py", "deleted")]
     assert steps("hemma", edits) == (
         "git add -- src/new.py",
-        "git diff --binary --no-textconv --no-ext-diff HEAD -- src/a.py src/new.py src/old.py | hemma apply -",
+        "git diff-index -p --binary HEAD -- src/a.py src/new.py src/old.py | hemma apply -",
         "hemma commit -m MESSAGE",
         "hemma push",
         "git stash push --include-untracked -m 'now on the host' -- src/a.py src/new.py src/old.py",
@@ -64,13 +64,15 @@ def test_a_merge_is_finished_first() -> None:
 
 def test_a_name_that_is_a_pattern_to_git_is_taken_as_it_is() -> None:
     assert steps("local", [Edit("*.md", "untracked")])[0] == "git --literal-pathspecs add -- '*.md'"
-    assert first_step("hemma", Edit(":x", "changed")).startswith("git --literal-pathspecs diff")
+    assert first_step("hemma", Edit(":x", "changed")).startswith("git --literal-pathspecs diff-index")
     assert first_step("hemma", Edit("-rf", "untracked")) == "hemma put --parents -- -rf"
 
 
 def test_a_revision_goes_over_as_one_patch() -> None:
     told = revision_steps("hemma", ["a", "b"], "main")
-    assert told[0] == "git diff --binary --no-textconv --no-ext-diff main -- a b | hemma apply -"
+    assert told[0] == "git diff-index -p --binary main -- a b | hemma apply -"
+    (ranged, *_) = revision_steps("hemma", ["a"], "v1..main")
+    assert ranged.endswith("--src-prefix=a/ --dst-prefix=b/ v1..main -- a | hemma apply -")
     assert revision_steps("local", ["a"], "main") == ("hemma sync",)
 
 

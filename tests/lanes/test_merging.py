@@ -42,7 +42,9 @@ def clone(place: Place, **said: Any) -> CloneState:
     fields["dirty"] = tuple(Dirty(**entry) for entry in fields.get("dirty", ()))
     for name, kind in (("lost", Lost), ("gone", Gone)):
         if fields.get(name) is not None:
-            told = {key: tuple(value) if isinstance(value, list) else value for key, value in fields[name].items()}
+            told: dict[str, Any] = {
+                key: tuple(value) if isinstance(value, list) else value for key, value in fields[name].items()
+            }
             fields[name] = kind(**told)
     return CloneState(place=place, **fields)
 

@@ -72,7 +72,7 @@ def test_the_settings_file_is_refused_for_it_too() -> None:
         validated(ProjectSettings, {"lanes": {"docs/**": "lokal", "src/**": {"lnae": "hemma"}}}, "FILE")
     assert caught.value.message.startswith("FILE: `lanes` rule `docs/**`: lane must be hemma, colab or local")
     assert "rule `src/**`: lane" in caught.value.message
-    assert caught.value.remedy.startswith("mend `lanes` in FILE")
+    assert caught.value.remedy.startswith("mend lanes in FILE")
 
 
 def test_keys_of_a_later_version_are_kept_and_can_be_listed() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manifests.commands import Command, command, either, home_path, word
+from manifests.commands import Command, Remedy, command, home_path, joined, listed, literal, word
 
 ANY_BYTES = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=20).map(str.encode) | st.binary(
     max_size=12
@@ -63,7 +63,18 @@ def test_literal_braces_are_doubled() -> None:
 
 
 def test_ways_are_put_side_by_side_and_the_empty_ones_left_out() -> None:
-    assert either("hemma sync", "", command("git merge {}", "x y")) == "hemma sync   or   git merge 'x y'"
+    ways: list[Remedy] = ["hemma sync", "", command("git merge {}", "x y"), "hemma sync"]
+    assert joined(ways) == "hemma sync   or   git merge 'x y'"
+    assert joined(ways, "; ") == "hemma sync; git merge 'x y'"
+
+
+def test_names_to_choose_from_are_words() -> None:
+    assert listed(["a", "b c"]) == "a, 'b c'"
+
+
+@pytest.mark.parametrize(("text", "shown"), [("a", "'a'"), ("a b", "'a b'"), ("", "''"), ("a\n", "$'a\\012'")])
+def test_a_literal_always_has_quotes(text: str, shown: str) -> None:
+    assert literal(text) == shown
 
 
 @pytest.mark.parametrize(

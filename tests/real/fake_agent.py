@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """What a host may have in place of Python: speaks as Hemma's agent does, and says what the file `says` beside it holds.
 
-`says` is JSON: a list of [kind, payload as latin-1 text, length that the header claims or null]; `@RUN@` in a payload is the run id
-of the request. Without that file it is silent. It runs by itself on the host, hence its own copy of the wire's constants.
+`says` is JSON: a list of [kind, payload as latin-1 text, length that the header claims or null] and perhaps another channel than the
+request's and how often; `@RUN@` in a payload is the run id of the request. Without that file it is silent. It runs by itself on the host, hence its own copy of the wire's constants.
 """
 
 import json
@@ -56,11 +56,13 @@ def main() -> None:
             continue
         asked = json.loads(payload)
         run = str(asked.get("run_id") or asked.get("run") or "r1").encode()
-        for kind, text, claimed in says:
+        for kind, text, claimed, *more in says:
             if kind == 0:
                 time.sleep(float(text))
-            else:
-                tell(frame(kind, channel, text.encode("latin-1").replace(b"@RUN@", run), claimed))
+                continue
+            said = frame(kind, more[0] if more else channel, text.encode("latin-1").replace(b"@RUN@", run), claimed)
+            for _ in range(more[1] if len(more) > 1 else 1):
+                tell(said)
 
 
 main()

@@ -41,6 +41,7 @@ class Lane:
             **os.environ, "HEMMA_COLAB": str(program), "STAND_IN": str(self.stand_in), "PYTHONPATH": str(REPOSITORY),
             **{f"HEMMA_{name.upper()}_DIR": str(folder / name) for name in ("config", "state", "cache")},
         }  # fmt: skip
+        assert here(folder, self.environ, "trust", "--yes")[0] == 0
 
     def plan(self, **plan: Any) -> None:
         """What happens: by default the run writes two statuses and ends well."""

@@ -44,6 +44,7 @@ def cli(
         {**environ, "HEMMA_CONFIG_DIR": str(tmp_path / "config"), "HEMMA_CACHE_DIR": str(tmp_path / "cache")}
     )
     made.folder = clones[1]
+    assert made("trust", "--yes").returncode == 0
     return made
 
 
@@ -51,6 +52,7 @@ def cli(
 def own(cli: Cli, tmp_path: Path) -> Cli:
     """The same with a personal memory of its own."""
     cli.environ["HEMMA_STATE_DIR"] = str(tmp_path / "state")
+    assert cli("trust", "--yes").returncode == 0
     return cli
 
 

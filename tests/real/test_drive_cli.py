@@ -55,6 +55,7 @@ class Hemma:
         }
         self.environ |= environ
         (folder / "pyproject.toml").write_text(f"[tool.hemma]\ndrive = {json.dumps(drive_setting)}\n")
+        self("trust", "--yes")
 
     def __call__(self, *arguments: str, code: int = 0) -> str:
         ended, shown, self.errors = here(self.folder, self.environ, *arguments)

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from controller import trust
 from controller.flows import colab_collect, colab_dispatch, colab_status, colab_view
 from controller.flows.drive import Place
-from manifests.errors import HemmaError, UsageError
+from controller.settings import read_files
+from manifests.errors import HemmaError, NotTrusted, UsageError
 from remote.drive.calling import Patience
 from remote.drive.folder import FolderStore
 from remote.drive.store import DriveUnreachable, NotInDrive
@@ -513,6 +515,9 @@ def test_hemma_status_has_the_runs_of_drive_beside_those_of_the_host(tmp_path: P
     (tmp_path / "pyproject.toml").write_text("[tool.hemma]\n")
     assert colab_status.beside(str(tmp_path), os.environ) == {"runs": [], "problem": None}
     (tmp_path / "pyproject.toml").write_text('[tool.hemma]\ndrive = "folder:my-drive"\n')
+    with pytest.raises(NotTrusted):
+        colab_status.beside(str(tmp_path), os.environ)
+    trust.allow(str(tmp_path), read_files(str(tmp_path), os.environ).project)
     found = colab_status.beside(str(tmp_path), os.environ)
     assert (found["runs"], found["problem"]["error"]) == ([], "drive-not-found")
     run = tmp_path / "my-drive/runs/run-1"

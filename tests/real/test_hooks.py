@@ -461,6 +461,7 @@ def both(
     clone.git("clone", "-q", str(clone.origin), str(there))
     cli = hemma_with(settings_env(root=there, state=tmp_path / "hemma"))
     cli.folder = clone.path
+    assert cli("trust", "--yes").returncode == 0
     return cli, RepositoryOnHost(there, clone.origin)
 
 

@@ -109,6 +109,7 @@ def test_a_command_knows_its_run(hemma: Cli) -> None:
 def test_settings_of_the_repository_set_its_environment(hemma: Cli, tmp_path: Path) -> None:
     text = '[tool.hemma]\nenv = { FROM_PROJECT = "a b", BOTH = "project" }\n'
     (tmp_path / "pyproject.toml").write_text(text)
+    assert hemma("trust", "--yes").returncode == 0
     done = hemma("run", "-e", "BOTH=option", "--shell", 'echo "$FROM_PROJECT, $BOTH"')
     assert done.stdout == b"a b, option\n"
 

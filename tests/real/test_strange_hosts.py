@@ -211,3 +211,16 @@ def test_a_person_can_leave_a_silent_host(strange: StrangeHost, signals: list[si
         assert taken < 5, (verb, taken)  # a second, on a machine that has one to spare
         assert child.stderr is not None
         assert b"Traceback" not in child.stderr.read()
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("verb", [["doctor"], ["doctor", "last"], ["train", "runs/x.yaml"]], ids=" ".join)
+def test_a_doctor_and_a_training_take_no_such_word_for_good(strange: StrangeHost, verb: list[str]) -> None:
+    for said in (
+        word(frames.REPLY, {**REFUSAL, "exit_code": 0}),
+        word(frames.REPLY, []),
+        word(frames.REPLY, {"runs": [], "content_base64": [], "host": []}),
+        raw(frames.REPLY, b'{"a":' + b"[" * 50_000),
+    ):
+        strange.says(said)
+        assert "no answer" in ended_badly(strange.cli(*verb))

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from lanes.data_values import text_of
+from manifests.commands import command
 from manifests.errors import HemmaError
 from manifests.files import read_json, write_json
 from training.data.batches import BinDataset
@@ -95,7 +96,8 @@ def ensure_bin(split: Split, tokenizer: Any, on_progress: OnProgress | None = No
         found = open_bin(folder, tokenizer_sha256=mark, source=split.key)
     if found is None:
         raise HemmaError(
-            f"{folder} cannot be read back as it was written", remedy=f"rm -r {folder}; df -h {folder.parent}"
+            f"{folder} cannot be read back as it was written",
+            remedy=command("rm -r {}; df -h {}", folder, folder.parent),
         )
     return found
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from manifests.commands import command
 from manifests.errors import HemmaError
 from training.content import tree
 from training.data import readers
@@ -205,10 +206,12 @@ def _open(name: str, format_: str | None, split: str, dataset: Mapping[str, Any]
     if by_split and split not in by_split:
         raise SourceMissing(
             f"{name} has no split `{split}`, only {', '.join(by_split)}",
-            remedy=f"dataset.split: {next(iter(by_split))}",
+            remedy=command("dataset.split: {}", next(iter(by_split))),
         )
     if not wanted:
-        raise SourceMissing(f"{name} holds no {kind} file", remedy=f"ls -la {place}; name another dataset.source")
+        raise SourceMissing(
+            f"{name} holds no {kind} file", remedy=command("ls -la {}; name another dataset.source", place)
+        )
     return Source(name, kind, split, tuple(by_split.get(split, wanted)), root, splits=tuple(by_split))
 
 
@@ -260,7 +263,8 @@ def _from_disk(name: str, place: Path, split: str, root: Path) -> Source:
         splits = tuple(json.loads((place / "dataset_dict.json").read_bytes()).get("splits", ()))
         if split not in splits:
             raise SourceMissing(
-                f"{name} has no split `{split}`, only {', '.join(splits)}", remedy=f"dataset.split: {splits[0]}"
+                f"{name} has no split `{split}`, only {', '.join(splits)}",
+                remedy=command("dataset.split: {}", splits[0]),
             )
         place /= split
     files = tuple(sorted(place.glob("*.arrow"))) if place.is_dir() else (place,) * place.is_file()
@@ -282,7 +286,10 @@ def _from_hub(name: str, split: str, revision: str | None, root: Path) -> Source
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SourceMissing(
             f"{name} is no path here, and as a hub dataset it cannot be reached: {said}",
-            remedy=f"hf download --repo-type dataset {name} --local-dir data/{Path(name).name}  (where there is a "
-            "network), then name that folder as dataset.source",
+            remedy=command(
+                "hf download --repo-type dataset {} --local-dir data/{}  (where there is a network), then name that folder as dataset.source",
+                name,
+                Path(name).name,
+            ),
         ) from error
     return Source(name, "hub", split, (), root, stream=lambda: iter(stream))

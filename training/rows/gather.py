@@ -17,6 +17,7 @@ from typing import Any, cast
 from lanes.slice_rows import RowsWrong, kept, keyed, row_lines
 from lanes.slice_sources import SourceMissing, chosen, module_file, required
 from lanes.slice_spool import Completed, entries
+from manifests.commands import command
 from manifests.errors import HemmaError, UsageError
 from manifests.slices import SliceManifest
 
@@ -64,7 +65,7 @@ def sources_of(clone: Clone, manifest: SliceManifest) -> dict[str, bytes]:
         paths = set(required([manifest.processor.partition(":")[0]], clone.tracked, parsed))
         for pattern, names in chosen(manifest.include, clone.tracked).items():
             if not names:
-                raise SliceRefused(f"include: {pattern} is no tracked file", remedy=f"git ls-files '{pattern}'")
+                raise SliceRefused(f"include: {pattern} is no tracked file", remedy=command("git ls-files {}", pattern))
             python = [name for name in names if name.endswith(".py")]
             paths |= {*names, *required([_module(name) for name in python], clone.tracked, parsed)}
     except SourceMissing as error:
@@ -81,7 +82,7 @@ def files_of(clone: Clone, manifest: SliceManifest) -> dict[str, bytes]:
         matched = [name for name in _matching(clone.root, pattern) if not any(part in f"{name}/" for part in _NEVER)]
         if not matched:
             raise SliceRefused(
-                f"files: nothing matches {pattern}", remedy=f"ls -la {pattern}; or take it out of `files`"
+                f"files: nothing matches {pattern}", remedy=command("ls -la {}; or take it out of files", pattern)
             )
         for name in matched:
             real = os.path.realpath(os.path.join(clone.root, name))
@@ -122,9 +123,9 @@ def _source_rows(root: str, source: str, on_row: Callable[[int], None]) -> Itera
                 on_row(at)
                 yield row
     except OSError as error:
-        raise SliceRefused(f"rows.source: {source}: {error.strerror}", remedy=f"ls -la {source}") from error
+        raise SliceRefused(f"rows.source: {source}: {error.strerror}", remedy=command("ls -la {}", source)) from error
     except UnicodeDecodeError as error:
-        raise SliceRefused(f"rows.source: {source} is not UTF-8", remedy=f"file {source}") from error
+        raise SliceRefused(f"rows.source: {source} is not UTF-8", remedy=command("file {}", source)) from error
 
 
 def _json_lines(file: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -152,7 +153,7 @@ def _function(clone: Clone, name: str) -> Callable[[Iterator[dict[str, Any]]], I
         return cast("Callable[..., Iterable[object]]", getattr(importlib.import_module(module), function))
     except Exception as error:
         fact = f"rows.select: {name} cannot be loaded: {type(error).__name__}: {error}"
-        raise SliceRefused(fact, remedy=f"python -c 'import {module}'") from error
+        raise SliceRefused(fact, remedy=command("python -c {}", f"import {module}")) from error
 
 
 def _done_in(root: str, runs: Iterable[str]) -> set[str]:
@@ -160,7 +161,9 @@ def _done_in(root: str, runs: Iterable[str]) -> set[str]:
     for run in runs:
         folder = os.path.join(root, os.path.expanduser(run), "spool")
         if not os.path.isdir(folder):
-            raise UsageError(f"--without {run}: no directory of a row run (no spool/)", remedy=f"ls -la {run}")
+            raise UsageError(
+                f"--without {run}: no directory of a row run (no spool/)", remedy=command("ls -la {}", run)
+            )
         for name in sorted(os.listdir(folder)):
             known.take(entries(_bytes(folder, name)))
     return known.done
@@ -191,5 +194,7 @@ def _git(root: str, *arguments: str) -> str:
     done = subprocess.run(["git", "-C", root, *arguments], env=environ, capture_output=True, check=False)
     if done.returncode:
         said = done.stderr.decode("utf-8", "backslashreplace").strip().rpartition("fatal: ")[2]
-        raise SliceRefused(f"git {arguments[0]}: {said}", remedy=f"git -C {root} {arguments[0]}", code="git-failed")
+        raise SliceRefused(
+            f"git {arguments[0]}: {said}", remedy=command("git -C {} {}", root, arguments[0]), code="git-failed"
+        )
     return os.fsdecode(done.stdout)

@@ -21,6 +21,7 @@ from typing import Any
 
 from lanes.redaction import redact
 from lanes.slice_notebook import FLAVOURS, NotebookPlan, notebook, readme
+from manifests.commands import command
 from manifests.errors import HemmaError, UsageError
 from manifests.files import read_json
 from manifests.slices import (
@@ -71,7 +72,7 @@ def issue(request: Event, root: str) -> Event:
     clone = clone_at(root)
     name = str(request["manifest"])
     if name not in clone.tracked:
-        raise SliceRefused(f"{name} is not committed in this clone", remedy=f"git add {name}; git commit")
+        raise SliceRefused(f"{name} is not committed in this clone", remedy=command("git add {}; git commit", name))
     with open(os.path.join(root, name), "rb") as file:
         text = file.read()
     manifest = parse_slice_manifest(text.decode("utf-8", "replace"), name)
@@ -172,7 +173,9 @@ def _text(path: str, content: bytes) -> str:
 def _joined(engine: Contents, sources: Contents) -> Contents:
     both = sorted(set(engine) & set(sources))
     if both:
-        raise SliceRefused(f"{both[0]} is the name of a file of the engine", remedy=f"git mv {both[0]} elsewhere")
+        raise SliceRefused(
+            f"{both[0]} is the name of a file of the engine", remedy=command("git mv {} elsewhere", both[0])
+        )
     return {**engine, **sources}
 
 
@@ -238,7 +241,8 @@ def _written(folder: str, index: SliceIndex, contents: Contents) -> str:
         os.rename(temporary, folder)
     except OSError as error:
         raise SliceRefused(
-            f"{folder} cannot be written: {error.strerror}", remedy=f"ls -la {os.path.dirname(folder)}; df -h ."
+            f"{folder} cannot be written: {error.strerror}",
+            remedy=command("ls -la {}; df -h .", os.path.dirname(folder)),
         ) from error
     finally:
         with contextlib.suppress(OSError):
