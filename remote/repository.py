@@ -151,7 +151,8 @@ class LocalRepository:
     def _answer(self, verb: str, fields: Facts) -> Facts:
         from remote.agent import verbs
 
-        reply = verbs.answer({"root": self.root, **fields, "verb": verb})
+        # This clone is meant itself: there is none to compare it with.
+        reply = verbs.answer({"root": self.root, "clone": None, **fields, "verb": verb})
         if "error" in reply:
             raise HostRefused(reply)
         return _guarded(reply)

@@ -35,7 +35,9 @@ def page(request: dict[str, object]) -> dict[str, object]:
     chosen, rest = _chosen(runs, ids, request)
     if not request.get("oldest"):
         chosen.reverse()
-    return dict(total, runs=chosen, rest=rest, before=ids[rest] if rest and not request.get("oldest") else None)
+    # A page of none looked at nothing: the next one begins where this one would have.
+    before = before if rest == len(ids) else ids[rest]
+    return dict(total, runs=chosen, rest=rest, before=before if rest and not request.get("oldest") else None)
 
 
 def _chosen(runs: str, ids: list[str], request: dict[str, object]) -> tuple[list[dict[str, object]], int]:
