@@ -158,6 +158,7 @@ class CountingHost(Host):
 def sync(clones: Clones, size: Size) -> list[Row]:
     """A sync with nothing to do: how often the host is asked, and how long it takes."""
     os.environ.update(clones.environ)
+    os.chdir(clones.local)  # the host's clone is compared with the one that we stand in
     spec = {
         "ssh": clones.stage.host.alias,
         "ssh_config": clones.stage.host.ssh_config,

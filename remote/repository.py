@@ -151,8 +151,8 @@ class LocalRepository:
     def _answer(self, verb: str, fields: Facts) -> Facts:
         from remote.agent import verbs
 
-        # This clone is meant itself: there is none to compare it with.
-        reply = verbs.answer({"root": self.root, "clone": None, **fields, "verb": verb})
+        # The clone is this one itself: there is no other that it might be mistaken for.
+        reply = verbs.answer({"root": self.root, **fields, "verb": verb, "clone": None})
         if "error" in reply:
             raise HostRefused(reply)
         return _guarded(reply)

@@ -40,8 +40,9 @@ def run(environ: dict[str, str], argv: list[str], **options: Any) -> Collected:
         "ssh_config": environ["HEMMA_SSH_CONFIG"],
         "keepalive_s": 15.0,
         "connect_timeout_s": 10.0,
+        "is_said": True,  # this process stands in another repository
     }
-    request = flow.request_of({"host": host, "env": {}}, {"lease_s": 60.0, **options}, argv)
+    request = flow.request_of({"host": host, "env": {}}, {"lease_s": 60.0, **options}, argv, is_run=True)
     found = Collected()
     session = Session(target_of(host), request, (found.out.extend, found.err.extend))
     found.code = int(session.follow()["exit_code"])
