@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from manifests.commands import once
-
 from lanes.classification import Change, Decision
 from lanes.lane_steps import Edit, steps
 from lanes.verdict import Reason, Verdict
@@ -27,10 +25,9 @@ def judge_commit(change: Change, edits: Mapping[str, Edit]) -> Verdict:
         return Verdict(allowed=True)
     if len(found) > _MOST_SHOWN:
         return Verdict(allowed=False, reasons=_reasons(found), next_steps=("hemma where",))
-    todo = once(
-        step for group in hosted for step in steps(group.lane, [edits[each.subject] for each in group.decisions])
-    )
-    return Verdict(allowed=False, reasons=_reasons(found), next_steps=todo)
+    # In order, and each group whole: a patch of the second group wants a commit of its own.
+    todo = [step for group in hosted for step in steps(group.lane, [edits[each.subject] for each in group.decisions])]
+    return Verdict(allowed=False, reasons=_reasons(found), next_steps=tuple(todo))
 
 
 def _reasons(found: Sequence[Decision]) -> tuple[Reason, ...]:

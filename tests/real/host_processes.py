@@ -34,7 +34,8 @@ def parent_of(pid: int) -> int:
 
 def _runs_agent_code(pid: int) -> bool:
     argv = command_line(pid)
-    return len(argv) > 2 and argv[1] == "-c" and FIRST_STAGE in argv[2] and "python" in os.path.basename(argv[0])
+    is_python = bool(argv) and "python" in os.path.basename(argv[0])
+    return is_python and len(argv) > 3 and argv[1:3] == ["-I", "-c"] and FIRST_STAGE in argv[3]
 
 
 def agents(host: LoopbackHost) -> list[int]:

@@ -116,6 +116,7 @@ def test_input_passes_where_only_sockets_can_be_waited_for(own: Cli, size: int) 
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_POLL],
         input=data,
+        cwd=own.folder,
         capture_output=True,
         env={**own.environ, "HEMMA_BROKER": "off", "PYTHONPATH": str(root)},
         timeout=60,

@@ -140,6 +140,7 @@ def test_a_background_client_needs_nothing_but_its_pipes(own: Cli) -> None:
     done = subprocess.run(
         ["setsid", *own.argv("run", "--shell", DIALOGUE)],
         input=b"on\n",
+        cwd=own.folder,
         env=own.environ,
         capture_output=True,
         timeout=30,
