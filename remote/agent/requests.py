@@ -29,7 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .shapes import Shape
 
-_RUN = text(LONGEST_PATH)
+_RUN = text(WORD)  # whatever a person types; one that is no name of a run is told so
 _MODE = maybe(whole(0, 0o777))
 _CONTENT = maybe(encoded(12 << 20))
 _PTY = record({"rows": whole(0, 65535), "columns": whole(0, 65535)}, {"term": text(256)}, is_open=True)

@@ -160,11 +160,13 @@ def test_state_folders_are_0700_and_files_0600_on_both_sides(own_hemma: Cli, tmp
         os.umask(old)
     assert child.stdin is not None
     open_to_others: list[str] = []
-    for top in (tmp_path / "hemma", home / ".cache"):
-        for path in [top, *top.rglob("*")]:
-            mode = path.lstat().st_mode
-            if stat.S_IMODE(mode) & 0o077 and path not in (tmp_path / "hemma", home / ".cache"):
-                open_to_others.append(f"{path.relative_to(tmp_path)} {stat.filemode(mode)}")
+    top = tmp_path / "hemma"
+    for path in top.rglob("*"):
+        mode = path.lstat().st_mode
+        if stat.S_IMODE(mode) & 0o077:
+            open_to_others.append(f"{path.relative_to(tmp_path)} {stat.filemode(mode)}")
+    assert list(top.glob("on-host/agent/*.zip")), "the agent follows the state folder"
+    assert not (home / ".cache").exists()
     child.stdin.close()
     assert child.wait(20) == 0
     assert "\n".join(open_to_others) == ""

@@ -85,12 +85,10 @@ def old_python(request: pytest.FixtureRequest, tmp_path: Path, sshd: LoopbackHos
     """A python3 older than 3.9: a real one where there is one, and one that claims to be."""
     if request.param == "real" and (real := pythons("3.8", "3.7", "3.6")):
         return real[0]
-    site, wrapper = tmp_path / "site", tmp_path / "python3"
-    site.mkdir()
-    (site / "sitecustomize.py").write_text(
-        "import sys\nsys.version_info = (3, 8, 18, 'final', 0)\nsys.version = '3.8.18 (main)'\n"
-    )
-    wrapper.write_text(f'#!/bin/sh\nPYTHONPATH="{site}" exec "{sshd.python}" "$@"\n')
+    wrapper = tmp_path / "python3"
+    claim = "import sys; sys.version_info = (3, 8, 18, 'final', 0); sys.version = '3.8.18 (main)'"
+    # The agent's start is `python -I -c CODE`; isolated, so that no file of a site could make the claim.
+    wrapper.write_text(f'#!/bin/sh\ntest "$1 $2" = "-I -c" && exec "{sshd.python}" -I -c "{claim}; $3"\n')
     wrapper.chmod(0o755)
     return str(wrapper)
 
