@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from .shapes import (
     CLONE,
-    LONGEST_PATH,
     PATH,
     WORD,
     BadShape,
