@@ -12,6 +12,7 @@ OF_THE_AGENT = frozenset(
         "cd into one",
         "give more of it; see: hemma undo --list",
         "hemma undo --list",
+        "hemma undo --list   and name one",
         "hemma undo --list PATH",
         "hemma undo again when it is done",
         "free some space or inodes there, e.g. `hemma prune`",

@@ -84,6 +84,7 @@ def on_drive(drive: Emulator, tmp_path: Path) -> Hemma:
     }  # fmt: skip
     (tmp_path / "config").mkdir()
     (tmp_path / "config/drive-token.json").write_text(json.dumps(token))
+    (tmp_path / "config/drive-token.json").chmod(0o600)
     return made
 
 
@@ -266,6 +267,7 @@ def test_runs_of_the_host_and_of_drive_are_one_table(
 ) -> None:
     hemma = Hemma(tmp_path / "here", "root")
     hemma.environ = settings_env(HEMMA_DRIVE_PLACE=f"folder:{tmp_path}/drive")
+    hemma("trust", "--yes")
     for path, content in run_files("run-d").items():
         target = tmp_path / "drive/runs/run-d" / path
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -92,6 +92,7 @@ def cli(hemma_with: Callable[[dict[str, str]], Cli], settings_env: EnvironFor, c
     global_settings.write_text(HOSTILE, encoding="utf-8")
     made = hemma_with({**settings_env(root=clones.path("host")), "GIT_CONFIG_GLOBAL": str(global_settings)})
     made.folder = clones.path("local")
+    assert made("trust", "--yes").returncode == 0
     return made
 
 
