@@ -120,7 +120,9 @@ def test_a_command_without_secret_is_shown_as_it_is(command: str) -> None:
 PROSE = "; text is set in lines, a password that a sentence mentions, the peer is detect-secrets over the same text"
 
 
-@pytest.mark.parametrize("command", ["docker login -p", "wandb login", "mysql -p…", "hemma run -- docker login -p"])
+@pytest.mark.parametrize(
+    "command", ["docker login -p", "wandb login", "mysql -p…", "mysql -p\\u2026", "hemma run -- docker login -p"]
+)
 @pytest.mark.parametrize("text", ["Say `@@`, `wandb login`{}.", '{{"text": "Say\\n`@@`,\\n`curl -u`{}"}}'])
 def test_a_command_that_a_page_quotes_ends_with_its_backtick(command: str, text: str) -> None:
     line = text.format(PROSE).replace("@@", command)
