@@ -170,6 +170,9 @@ _PROGRAM = re.compile(
 )
 _LINE = 2000
 _MOST_IN_LINE = 4
+# A command that a page quotes, or that a shell puts in place of itself, ends at its backtick: what follows is prose.
+_BACKTICK_BEFORE = re.compile(rb"""(?:(?<![^\s(\[{"'|*>=$+-])|(?<=\\n))`(?=\S)[^`\n]{0,80}\Z|`\Z""")
+_BACKTICK = re.compile(rb"(?<!\\)`")
 _LISTED_WORD = re.compile(rb"""(?P<mark>["'])[^\n]*?(?P=mark)""")
 _SHELL_WORD = re.compile(rb"""(?:"(?:\\.|[^"\\\n])*"|'[^'\n]*'|\\\n|[^\s"'|;&])+""")
 
@@ -196,6 +199,9 @@ def _in_command(source: Source, begin: int) -> Iterator[Span]:
     while end > 0 and source.raw[end - 1 : end] == b"\\" and end - begin < 4000:  # a command over several lines
         end = source.raw.find(b"\n", end + 1)
     stop_at = min(end if end >= 0 else len(source.raw), begin + 2000)
+    if _BACKTICK_BEFORE.search(source.raw, max(0, begin - 82), begin):
+        closing = _BACKTICK.search(source.raw, begin, stop_at)
+        stop_at = closing.start() if closing else stop_at
     is_listed = source.raw[begin - 1 : begin] in (b'"', b"'")  # the words of a command as Python and JSON write a list
     for word in (_LISTED_WORD if is_listed else _SHELL_WORD).finditer(source.raw, begin - is_listed, stop_at):
         text = source.text[word.start() : word.end()]

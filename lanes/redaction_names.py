@@ -11,7 +11,8 @@ from typing import Literal
 
 Family = Literal["phrase", "token", ""]
 
-PLACE = re.compile(r"[{$<(%].*|\[redacted.*|.*(?:\*\*\*|\.\.\.|…).*", re.DOTALL)
+# `\u2026` is `…` as JSON in ASCII writes it.
+PLACE = re.compile(r"[{$<(%].*|\[redacted.*|.*(?:\*\*\*|\.\.\.|…|\\u2026).*", re.DOTALL)
 # Not a value: a reference to one, a word in place of one (three x in a row stand in one random key of a thousand), a name of a variable, field or type, plain words, a number.
 _HARMLESS = re.compile(
     r"""[{$<(%].*|\[redacted.*|.*(?:(?<![a-z0-9])your|example|placeholder|changeme|\*\*\*|\.\.\.|…).*|[A-Za-z_]+"""

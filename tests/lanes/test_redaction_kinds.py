@@ -117,6 +117,35 @@ def test_a_command_without_secret_is_shown_as_it_is(command: str) -> None:
     assert redact(command).text == command
 
 
+PROSE = "; text is set in lines, a password that a sentence mentions, the peer is detect-secrets over the same text"
+
+
+@pytest.mark.parametrize(
+    "command", ["docker login -p", "wandb login", "mysql -p…", "mysql -p\\u2026", "hemma run -- docker login -p"]
+)
+@pytest.mark.parametrize("text", ["Say `@@`, `wandb login`{}.", '{{"text": "Say\\n`@@`,\\n`curl -u`{}"}}'])
+def test_a_command_that_a_page_quotes_ends_with_its_backtick(command: str, text: str) -> None:
+    line = text.format(PROSE).replace("@@", command)
+    assert redact(line).text == line
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Say `docker login -u me -p @@`, and it is set.",
+        '{"text": "Say\\n`mysql -u root -p@@ data`"}',
+        "A=`curl -s -u me:@@ h`",
+        "Not `x` but docker login -u me -p @@ `y`",
+        "docker login -u `whoami` -p @@ r",
+        "mysql -h `hostname` -u root -p@@ data",
+        "`hemma run -- curl -u me:@@ https://h`",
+    ],
+)
+def test_a_secret_in_a_command_that_is_quoted_or_quotes_another_is_masked(line: str) -> None:
+    whole = line.replace("@@", WORD)
+    assert redact(whole).text == line.replace("@@", mask(MASKED))
+
+
 def test_nested_data_is_masked_by_the_names_in_it() -> None:
     facts = {
         "env": {"API_KEY": WORD + "7"},
