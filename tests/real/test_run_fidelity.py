@@ -54,8 +54,21 @@ def test_pdm_run_leaves_every_byte_as_it_is(hemma: Cli, dashes: list[str]) -> No
     pdm = Path(sys.executable).with_name("pdm")
     python = hemma.environ["HEMMA_PYTHON"]
     done = subprocess.run(
-        [pdm, "run", "-p", REPOSITORY, "run-hemma", *dashes, python, "-c", PRINT_ARGV, *words],
-        cwd=REPOSITORY,
+        [
+            pdm,
+            "run",
+            "-p",
+            REPOSITORY,
+            "run-hemma",
+            "-H",
+            hemma.environ["HEMMA_HOST"],
+            *dashes,
+            python,
+            "-c",
+            PRINT_ARGV,
+            *words,
+        ],
+        cwd=hemma.folder,
         env={**hemma.environ, "PDM_CHECK_UPDATE": "0"},
         capture_output=True,
         timeout=60,
@@ -141,7 +154,13 @@ def test_a_dialogue_is_not_held_back(hemma: Cli) -> None:
 def test_no_stdin_leaves_ours_to_the_next_program(hemma: Cli) -> None:
     line = " ".join(shlex.quote(os.fspath(word)) for word in map(os.fsdecode, hemma.argv("run", "-n", "--", "cat")))
     done = subprocess.run(
-        ["bash", "-c", f"{line}; cat"], env=hemma.environ, input=b"mine", capture_output=True, timeout=30, check=False
+        ["bash", "-c", f"{line}; cat"],
+        env=hemma.environ,
+        cwd=hemma.folder,
+        input=b"mine",
+        capture_output=True,
+        timeout=30,
+        check=False,
     )
     assert done.stdout == b"mine"
 
@@ -151,7 +170,12 @@ def test_closed_streams_of_ours_do_no_harm(hemma: Cli, closed: str) -> None:
     """A descriptor that is free is given to the next socket; no byte of the command may land there."""
     argv = [os.fsdecode(word) for word in hemma.argv("run", "--", "sh", "-c", "cat; echo out; echo err >&2; exit 5")]
     done = subprocess.run(
-        ["bash", "-c", f"{shlex.join(argv)} {closed}"], env=hemma.environ, capture_output=True, timeout=30, check=False
+        ["bash", "-c", f"{shlex.join(argv)} {closed}"],
+        env=hemma.environ,
+        cwd=hemma.folder,
+        capture_output=True,
+        timeout=30,
+        check=False,
     )
     assert (done.returncode, done.stdout) == (5, b"out\n")
 
@@ -159,7 +183,12 @@ def test_closed_streams_of_ours_do_no_harm(hemma: Cli, closed: str) -> None:
 def test_a_closed_stdout_of_ours_still_gives_the_exit_code(hemma: Cli) -> None:
     argv = [os.fsdecode(word) for word in hemma.argv("run", "--", "sh", "-c", "echo out; exit 5")]
     done = subprocess.run(
-        ["bash", "-c", f"{shlex.join(argv)} >&-"], env=hemma.environ, capture_output=True, timeout=30, check=False
+        ["bash", "-c", f"{shlex.join(argv)} >&-"],
+        env=hemma.environ,
+        cwd=hemma.folder,
+        capture_output=True,
+        timeout=30,
+        check=False,
     )
     assert done.returncode in (5, 141)
 
@@ -189,6 +218,7 @@ def test_a_reader_that_leaves_ends_the_command_by_sigpipe(hemma: Cli) -> None:
     done = subprocess.run(
         ["bash", "-c", f"{argv} | head -n 1; exit ${{PIPESTATUS[0]}}"],
         env=hemma.environ,
+        cwd=hemma.folder,
         capture_output=True,
         timeout=30,
         check=False,
@@ -198,6 +228,7 @@ def test_a_reader_that_leaves_ends_the_command_by_sigpipe(hemma: Cli) -> None:
     done = subprocess.run(
         ["bash", "-c", f"{argv} | head -n 1; exit ${{PIPESTATUS[0]}}"],
         env=hemma.environ,
+        cwd=hemma.folder,
         capture_output=True,
         timeout=30,
         check=False,
