@@ -10,6 +10,8 @@ from __future__ import annotations
 from manifests.commands import Command, command, joined
 from manifests.errors import AnotherRepository
 
+from lanes import git_failures
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -39,9 +41,10 @@ def refusal(facts: dict[str, Any]) -> AnotherRepository:
     if relation not in _WHY:
         said = here.get("said") or there.get("said") or "git could not look"
         where = "here" if here.get("said") else "on the host"
+        trouble = git_failures.explain(str(said))
         return AnotherRepository(
-            f"whether {theirs} is a clone of {ours} cannot be told: {where}: {said}",
-            remedy=_readable(here, host),
+            f"whether {theirs} is a clone of {ours} cannot be told: {where}: {trouble.cause if trouble else said}",
+            remedy=_readable(here, host, trouble),
         )
     return AnotherRepository(
         f"{theirs} is another repository than {ours}: {_WHY[relation]}", remedy=_remedy(here, there, host, relation)
@@ -78,7 +81,9 @@ def _remedy(here: dict[str, Any], there: dict[str, Any], host: str, relation: st
     return joined(steps, by="; or ")
 
 
-def _readable(here: dict[str, Any], host: str) -> Command:
+def _readable(here: dict[str, Any], host: str, trouble: git_failures.GitTrouble | None) -> Command:
+    if trouble is not None:
+        return trouble.remedy if here.get("said") else command("hemma run -H {} --shell {}", host, str(trouble.remedy))
     if here.get("said"):
         return command("git -C {} status", str(here.get("path")))
     return command("hemma run -H {} -- git status", host)

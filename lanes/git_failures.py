@@ -14,7 +14,7 @@ from manifests.commands import Command, command
 
 @dataclass(frozen=True)
 class Row:
-    """One known failure. The groups of `pattern` fill the `{}` of the remedy, each as one word of a shell."""
+    """One known failure. The groups of `pattern` fill the `{}` of cause and remedy, there each as one word of a shell."""
 
     word: str
     pattern: str
@@ -54,7 +54,7 @@ TABLE: tuple[Row, ...] = (
     Row(
         "index-locked",
         r"unable to create '([^'\n]*\.lock)': file exists",
-        "another git works there, or one that was killed has left its lock (see first that none runs)",
+        "another git works there, or one that was killed has left its lock {} (see first that none runs)",
         "rm {}",
     ),
     Row(
@@ -97,5 +97,6 @@ def explain(stderr: str) -> GitTrouble | None:
         found = re.search(row.pattern, stderr, re.IGNORECASE)
         if found:
             groups = [group for group in found.groups() if group is not None]
-            return GitTrouble(row.word, row.cause, command(row.remedy, *groups[: row.remedy.count("{}")]))
+            remedy = command(row.remedy, *groups[: row.remedy.count("{}")])
+            return GitTrouble(row.word, row.cause.format(*groups), remedy)
     return None

@@ -56,7 +56,7 @@ def record(request: dict[str, Any], folder: Path) -> Frames:
     ) as agent:
         assert agent.stdin is not None
         assert agent.stdout is not None
-        sent = {"state_dir": str(folder / "state"), "root": str(folder / "repo"), **request}
+        sent = {"state_dir": str(folder / "state"), "root": str(folder / "repo"), "clone": None, **request}
         agent.stdin.write(frames.json_frame(frames.OPEN, 7, sent))
         agent.stdin.flush()
         parser, heard = frames.Parser(frames.FROM_HOST), Frames()
