@@ -102,7 +102,7 @@ def test_a_consent_is_a_persons_and_is_not_waited_for_on_the_terminal(lane: Lane
     for end in (ours, theirs):
         os.close(end)
     assert told.returncode == 0, told.stderr
-    assert "open https://accounts.example/consent?x=1 and allow Drive" in told.stderr
+    assert "open 'https://accounts.example/consent?x=1' and allow Drive" in told.stderr
     assert not (lane.stand_in / "asked-on-terminal").exists()
     assert time.monotonic() - begun < 30
 

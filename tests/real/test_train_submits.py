@@ -110,6 +110,7 @@ def test_one_request_that_is_sent_many_times_at_once_is_one_process(
 ) -> None:
     assert hemma("run", "--", "true").returncode == 0  # the broker is there, and no child of ours
     os.environ.update(settings_env(root=clone.path))
+    os.chdir(hemma.folder)  # in no repository, least of all in this one
     settings = settings_for(None)
     read, name = flow.manifest_on_host(settings, MANIFEST)
     payload, job = flow.sent(settings, flow.request_of(read, name, until=None, resume=None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,8 @@ def test_what_a_run_took_comes_back_and_the_undo_can_be_undone(cli: Cli, clone: 
 
 
 def test_one_file_is_chosen_by_its_place_in_the_local_clone(cli: Cli, clone: RepositoryOnHost, tmp_path: Path) -> None:
-    here = make_repository(tmp_path)
+    here = RepositoryOnHost(tmp_path / "here", clone.origin)
+    subprocess.run(["git", "clone", "-q", str(clone.origin), str(here.path)], check=True)
     (here.path / "src").mkdir()
     (clone.path / "src").mkdir()
     (clone.path / "src/a.py").write_text("a\n")
