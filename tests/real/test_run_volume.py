@@ -137,7 +137,7 @@ def test_input_larger_than_memory_budgets_flows_through(own: Cli) -> None:
     size = 200 << 20
     argv = own.argv("run", "--", "wc", "-c")
     source = subprocess.Popen(["head", "-c", str(size), "/dev/zero"], stdout=subprocess.PIPE)
-    client = subprocess.Popen(argv, stdin=source.stdout, env=own.environ, stdout=subprocess.PIPE)
+    client = subprocess.Popen(argv, stdin=source.stdout, cwd=own.folder, env=own.environ, stdout=subprocess.PIPE)
     assert source.stdout is not None
     assert client.stdout is not None
     source.stdout.close()
