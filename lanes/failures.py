@@ -142,10 +142,18 @@ def classify(text: str, facts: FailureFacts | None = None) -> Diagnosis:
     return Diagnosis(
         known.category,
         code,
-        (_evidence(clean, root.offset) if root.offset >= 0 else Evidence(root.line, 0),),
+        _evidence_of(clean, root),
         known.mend.replace("{name}", root.name or "it"),
         known.routes_to,
     )
+
+
+def _evidence_of(clean: str, root: _Finding) -> tuple[Evidence, ...]:
+    """The line of the cause; where only the end tells, what it tells, and of a refusal first what was said last."""
+    if root.offset >= 0:
+        return (_evidence(clean, root.offset),)
+    said = [_evidence(clean, offset) for offset in _last_lines(clean)] if root.code == "needs-person" else []
+    return tuple(dict.fromkeys([*said, Evidence(root.line, 0)]))
 
 
 def _refined(root: _Finding) -> str:
