@@ -7,6 +7,8 @@ import os
 import subprocess
 from typing import Callable
 
+from . import gitfacts
+
 ONE_BYTES = 8 << 20
 # Of all together; one that finds no room is a change like any other.
 ALL_BYTES = 12 << 20
@@ -28,20 +30,12 @@ def sides(root: str, start: Callable[..., subprocess.Popen[bytes]], entries: obj
         # With the filters and line ends of a checkout: it is compared with, and may be put back into, the work tree.
         before = start("cat-file", "--filters", ":0:" + path)
         out, _ = before.communicate()
-        after = _bytes(os.path.join(root, path))
+        after = gitfacts.content(os.path.join(root, path))
         size = len(out) + len(after)
         if before.returncode == 0 and size <= min(ONE_BYTES, room):
             room -= size
             found[path] = {"before_base64": _base64(out), "after_base64": _base64(after)}
     return found
-
-
-def _bytes(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError:
-        return b""
 
 
 def _base64(data: bytes) -> str:

@@ -80,6 +80,15 @@ def untracked_at(root: str, path: str, tracked: set[str]) -> Iterator[str]:
         yield from (name for name in inside if name not in tracked)
 
 
+def content(path: str) -> bytes:
+    """The bytes of a file of the work tree; none where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
 def _line(path: str) -> str:
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:

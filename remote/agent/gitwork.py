@@ -101,7 +101,7 @@ def _kind(repository: Repository, root: str) -> dict[str, object]:
         "is_shallow": os.path.exists(os.path.join(common, "shallow")),
         "is_sparse": os.path.exists(os.path.join(git_dir, "info", "sparse-checkout")),
         "has_submodules": os.path.exists(os.path.join(root, ".gitmodules")),
-        "uses_lfs": os.path.isfile(attributes) and b"filter=lfs" in _bytes(attributes),
+        "uses_lfs": os.path.isfile(attributes) and b"filter=lfs" in gitfacts.content(attributes),
     }
 
 
@@ -279,14 +279,6 @@ def dials(words: list[str]) -> bool:
         elif not word.startswith("-"):
             return word in ("fetch", "push", "ls-remote")
     return False
-
-
-def _bytes(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError:
-        return b""
 
 
 def _list(value: object) -> list[object]:
