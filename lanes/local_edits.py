@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from manifests.commands import Remedy
+
 from lanes.classification import Change, Decision
 from lanes.lane_steps import Edit, steps
 from lanes.verdict import Reason, Verdict
@@ -26,7 +28,9 @@ def judge_commit(change: Change, edits: Mapping[str, Edit]) -> Verdict:
     if len(found) > _MOST_SHOWN:
         return Verdict(allowed=False, reasons=_reasons(found), next_steps=("hemma where",))
     # In order, and each group whole: a patch of the second group wants a commit of its own.
-    todo = [step for group in hosted for step in steps(group.lane, [edits[each.subject] for each in group.decisions])]
+    todo: list[Remedy] = [
+        step for group in hosted for step in steps(group.lane, [edits[each.subject] for each in group.decisions])
+    ]
     return Verdict(allowed=False, reasons=_reasons(found), next_steps=tuple(todo))
 
 
