@@ -33,6 +33,7 @@ FLAGS = (
     "maintenance.auto=false",
 )
 FOLDER = b"hemma"
+_AT_ONCE = 1 << 16
 _FILTER = re.compile(rb"^filter\.(.*)\.(?:clean|smudge|process)$", re.DOTALL)
 
 
@@ -77,7 +78,7 @@ class Clone:
 
     def place(self, path: bytes) -> bytes:
         """Where a file of the work tree lies."""
-        return os.path.join(self.root, path)
+        return self.root + b"/" + path  # os.path.join takes longer than lstat
 
     def own(self, *names: bytes) -> bytes:
         """A place of Hemma's own in this work tree's git directory."""
@@ -86,6 +87,10 @@ class Clone:
     def shared(self, *names: bytes) -> bytes:
         """A place of Hemma's own in the git directory that all work trees of the clone share."""
         return os.path.join(self.common_dir, FOLDER, *names)
+
+    def ask(self, *argv: str | bytes) -> Question:
+        """Start git with these arguments, to be heard later. Its words about an error are only known then."""
+        return Question(self, argv)
 
     def start(
         self,
@@ -98,13 +103,14 @@ class Clone:
         environment = quiet_environment([] if runs_filters else self.filters)
         if index is not None:
             environment[b"GIT_INDEX_FILE"] = index
+        # Without a folder to change to and files to close Python starts a program the quick way; its own files close themselves.
         return subprocess.Popen(
-            [program(), *FLAGS, *argv],
-            cwd=self.root,
+            [program(), "-C", self.root, *FLAGS, *argv],
             env=environment,
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            close_fds=False,
         )
 
     def run(
@@ -124,6 +130,50 @@ class Clone:
             return None
 
 
+class Question:
+    """A git command that only looks and works beside us: started with less ado than subprocess makes of it."""
+
+    def __init__(self, clone: Clone, argv: tuple[str | bytes, ...]) -> None:
+        self.clone = clone
+        self.argv = argv
+        self.handle, theirs = os.pipe()
+        try:
+            self.pid = os.posix_spawn(
+                program(),
+                ["git", "-C", clone.root, *FLAGS, *argv],
+                quiet_environment(clone.filters),
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, theirs, 1),
+                    (os.POSIX_SPAWN_OPEN, 2, "/dev/null", os.O_WRONLY, 0),
+                ],
+            )
+        except OSError:
+            os.close(self.handle)
+            raise
+        finally:
+            os.close(theirs)
+        # It was born on this processor; without this it waits there until we wait.
+        getattr(os, "sched_yield", int)()
+
+    def answer(self) -> bytes:
+        """Wait for git and return what it printed; where it failed it is asked once more. Raises store.Refused with its words."""
+        with open(self.handle, "rb", buffering=0, closefd=False) as file:
+            said = file.readall()
+        return self.clone.run(*self.argv) if self.end() else said
+
+    def end(self) -> int:
+        """Hear no more of it; returns what waitpid says of its end, 0 from the second time on."""
+        if self.handle < 0:
+            return 0
+        os.close(self.handle)
+        self.handle = -1
+        try:
+            return os.waitpid(self.pid, 0)[1]
+        except ChildProcessError:  # somebody who waits for all children was quicker
+            return 1
+
+
 def finish(process: subprocess.Popen[bytes], given: bytes | None = None) -> bytes:
     """Wait for git and return what it printed. Raises store.Refused with its words when it failed."""
     out, err = process.communicate(given)
@@ -136,7 +186,7 @@ def failure(process: subprocess.Popen[bytes], err: bytes) -> store.Refused:
     """The refusal that says which git command failed, and its last word about why."""
     words = [os.fsdecode(word) for word in (process.args if isinstance(process.args, list) else [])]
     at = 1
-    while words[at : at + 1] == ["-c"]:
+    while words[at : at + 1] in (["-c"], ["-C"]):
         at += 2
     lines = err.decode("utf-8", "replace").strip().splitlines()
     said = lines[-1] if lines else "it ended with %d" % process.returncode
@@ -193,10 +243,19 @@ def filters_in(listing: bytes) -> list[str]:
 def read_bytes(path: bytes, most: int = 16 << 20) -> bytes:
     """The first `most` bytes of a plain file, or none when it cannot be read."""
     try:
-        with open(path, "rb") as file:
-            return file.read(most)
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return b""
+    try:
+        first = os.read(handle, min(most, _AT_ONCE))
+        if len(first) < _AT_ONCE:
+            return first  # a little file, as most are: half the time that `open` takes
+        with open(handle, "rb", closefd=False) as file:
+            return first + file.read(most - len(first))
+    except OSError:  # a folder
+        return b""
+    finally:
+        os.close(handle)
 
 
 def replace_file(path: bytes, content: bytes, mode: int = 0o600) -> None:

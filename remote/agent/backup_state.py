@@ -1,6 +1,7 @@
 """The state of a clone as a backup has to know it: what git does not hold, and where everything points.
 
-Two git calls at once, `status` and `for-each-ref`; the rest is read from files of the git directory.
+One git call, `status`; the rest is read from files of the git directory while it runs. Of a large clone the untracked files
+are asked for beside it: both walk the whole tree, and together they take hardly longer than the slower one.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ import re
 import time
 from typing import Iterator, NamedTuple
 
-from . import frames, store
-from .backup_clone import Clone, Stat, filters_in, finish, read_bytes, stat_of
+from . import frames, raw_refs, store
+from .backup_clone import Clone, Question, Stat, filters_in, read_bytes, stat_of
+from .raw_refs import OURS, Ref
 
-STATUS = ("status", "--porcelain=v2", "-z", "--untracked-files=all", "--no-renames", "--ignore-submodules=dirty")
-OURS = b"refs/hemma/"
+STATUS = ("status", "--porcelain=v2", "-z", "--no-renames", "--ignore-submodules=dirty")
+_UNTRACKED = ("ls-files", "--others", "--exclude-standard", "-z")
+# An index of about 5,000 files; below it a second git costs more than it saves.
+_LARGE_INDEX = 500_000
 BACKUPS = b"refs/hemma/backup/"
 # What a merge, rebase, pick or bisection under way keeps beside the index.
 _OPERATION_FILES = (
@@ -73,19 +77,11 @@ class Head(NamedTuple):
     commit: bytes | None
 
 
-class Ref(NamedTuple):
-    """One ref: the object it names and, for a symbolic one, the ref it points to."""
-
-    oid: bytes
-    target: bytes
-
-
 class Look(NamedTuple):
     """One look at a clone; `digest_parts` changes whenever anything that a backup keeps may have changed."""
 
     status: Status
-    refs: dict[bytes, Ref]
-    ours: dict[bytes, Ref]  # refs/hemma/*
+    refs: dict[bytes, Ref]  # less refs/hemma/*
     head: Head
     files: dict[bytes, Stat]  # every listed file that is there
     beside: dict[bytes, Stat]  # operation files and settings, by their place relative to the git directories
@@ -97,33 +93,80 @@ class Look(NamedTuple):
     digest_parts: list[bytes]
 
 
-def look(clone: Clone, known: dict[str, object], extra: list[bytes]) -> Look:
-    """Look at the clone. `known` is what was noted last time, `extra` are more files to keep. Raises store.Refused."""
+class Asked(NamedTuple):
+    """What git was asked about a clone and works on."""
+
+    status: Question
+    untracked: Question | None  # asked for by itself where the tree is large
+    flags: Question | None  # only where the index is another than last time
+    index_stat: Stat | None
+    filters_key: list[object]
+    started: float
+
+    def told(self) -> tuple[bytes, bytes | None]:
+        """What `git status` and, where it was asked for them, `ls-files -v` printed. Raises store.Refused."""
+        try:
+            told = self.status.answer()
+            if self.untracked is not None:
+                told += b"".join(b"? %s\0" % path for path in self.untracked.answer().split(b"\0") if path)
+            return told, self.flags.answer() if self.flags is not None else None
+        finally:
+            for question in (self.status, self.untracked, self.flags):
+                if question is not None:
+                    question.end()
+
+
+def ask(clone: Clone, known: dict[str, object]) -> Asked:
+    """Begin a look at the clone: git works while the caller goes on. `known` is what was noted last time."""
     filters_key = _filters(clone, known)
-    started = time.monotonic()
-    asked = clone.start(*STATUS)
     index = stat_of(os.path.join(clone.git_dir, b"index"))
-    refs_asked = clone.start("for-each-ref", "--format=%(objectname) %(refname) %(symref)")
-    flags_asked = None
-    if [index] != [_stat(known.get("index"))]:
-        flags_asked = clone.start("ls-files", "-v", "-z")
-    listing = finish(refs_asked)
-    told = finish(asked)
-    status_ms = (time.monotonic() - started) * 1000
-    flagged = flagged_in(finish(flags_asked), clone) if flags_asked is not None else _pairs(known.get("flagged"))
-    every = dict(refs_in(listing))
-    refs = {name: ref for name, ref in every.items() if not name.startswith(OURS)}
-    status = _status_of(told)
-    files = _stats(clone, [*status.changed, *(path for _, path in flagged), *extra])
+    started = time.monotonic()
+    is_large = index is not None and index.size > _LARGE_INDEX and (os.cpu_count() or 1) > 1
+    return Asked(
+        clone.ask(*STATUS, "--untracked-files=%s" % ("no" if is_large else "all")),
+        clone.ask(*_UNTRACKED) if is_large else None,
+        clone.ask("ls-files", "-v", "-z") if [index] != [_stat(known.get("index"))] else None,
+        index,
+        filters_key,
+        started,
+    )
+
+
+def look(clone: Clone, known: dict[str, object], extra: list[bytes], asked: Asked | None = None) -> Look:
+    """Look at the clone, as was `asked`. `known` is what was noted last time, `extra` are more files to keep.
+
+    Raises store.Refused.
+    """
+    asked = asked or ask(clone, known)
+    refs = _refs(clone)
     beside = dict(_beside(clone))
     stash = stat_of(os.path.join(clone.common_dir, b"logs", b"refs", b"stash"))
     head = _head(clone, refs)
-    parts = [told, repr(head).encode(), repr((flagged, stash)).encode()]
-    parts += [b"%s %s %s" % (name, ref.oid, ref.target) for name, ref in refs.items()]
-    parts += [path + repr(tuple(stat)).encode() for path, stat in files.items()]
-    parts += [name + repr(tuple(stat)).encode() for name, stat in beside.items()]
-    ours = {name: ref for name, ref in every.items() if name.startswith(OURS)}
-    return Look(status, refs, ours, head, files, beside, flagged, index, stash, status_ms, filters_key, parts)
+    parts = [repr((head, stash, beside)).encode(), *(b"%s %s %s" % (name, *ref) for name, ref in refs.items())]
+    early = _stats(clone, [*extra, *_paths(known.get("listed"))], {})
+    told, flags = asked.told()
+    status_ms = (time.monotonic() - asked.started) * 1000
+    flagged = _pairs(known.get("flagged")) if flags is None else flagged_in(flags, clone)
+    status = _status_of(told)
+    files = _stats(clone, [*status.changed, *(path for _, path in flagged), *extra], early)
+    parts += [told, repr((flagged, files)).encode()]
+    return Look(
+        status, refs, head, files, beside, flagged, asked.index_stat, stash, status_ms, asked.filters_key, parts
+    )
+
+
+def _refs(clone: Clone) -> dict[bytes, Ref]:
+    if raw_refs.are_files(clone):
+        return raw_refs.read(clone)
+    listing = clone.run("for-each-ref", "--format=%(objectname) %(refname) %(symref)")
+    return {name: ref for name, ref in refs_in(listing) if not name.startswith(OURS)}
+
+
+def ref_of_ours(clone: Clone, name: bytes) -> bytes | None:
+    """The commit that a ref of Hemma's own names; None when there is none."""
+    if raw_refs.are_files(clone):
+        return raw_refs.read_one(clone, name)
+    return (clone.try_run("rev-parse", "-q", "--verify", name) or b"").strip() or None
 
 
 def _filters(clone: Clone, known: dict[str, object]) -> list[object]:
@@ -192,8 +235,8 @@ def _head(clone: Clone, refs: dict[bytes, Ref]) -> Head:
     return Head(name, ref.oid if ref else None)
 
 
-def _stats(clone: Clone, paths: list[bytes]) -> dict[bytes, Stat]:
-    found = ((path, stat_of(clone.place(path))) for path in dict.fromkeys(paths))
+def _stats(clone: Clone, paths: list[bytes], known: dict[bytes, Stat]) -> dict[bytes, Stat]:
+    found = ((path, known.get(path) or stat_of(clone.place(path))) for path in dict.fromkeys(paths))
     return {path: stat for path, stat in found if stat is not None}
 
 
@@ -213,8 +256,9 @@ def is_sparse(clone: Clone) -> bool:
 
 
 def _beside(clone: Clone) -> Iterator[tuple[bytes, Stat]]:
-    names = [b"state/" + name for name in _OPERATION_FILES]
-    for folder in OPERATION_FOLDERS:
+    there = set(os.listdir(clone.git_dir))
+    names = [b"state/" + name for name in _OPERATION_FILES if name in there]
+    for folder in there.intersection(OPERATION_FOLDERS):
         for above, _, inside in os.walk(os.path.join(clone.git_dir, folder)):
             names += [b"state/" + os.path.relpath(os.path.join(above, name), clone.git_dir) for name in inside]
     names += [b"common/" + name for name in _SETTINGS]
@@ -242,6 +286,8 @@ def stash_entries(clone: Clone, refs: dict[bytes, Ref]) -> list[tuple[bytes, byt
     """(commit, message) of every stash, newest first."""
     if b"refs/stash" not in refs:
         return []
+    if raw_refs.are_files(clone):
+        return raw_refs.stashes(clone)
     said = clone.run("reflog", "show", "-z", "--format=%H %gs", "refs/stash")
     pairs = [entry.partition(b" ") for entry in said.split(b"\0") if entry]
     return [(oid, message) for oid, _, message in pairs]
@@ -258,6 +304,10 @@ def read_notes(clone: Clone, name: bytes) -> dict[str, object]:
 
 def _stat(value: object) -> Stat | None:
     return Stat(*value) if isinstance(value, list) and len(value) == len(Stat._fields) else None
+
+
+def _paths(value: object) -> list[bytes]:
+    return [frames.bytes_of(str(path)) for path in (value if isinstance(value, list) else [])]
 
 
 def _pairs(value: object) -> list[tuple[bytes, bytes]]:

@@ -6,20 +6,32 @@ whatever else works in the clone: index and work tree are not touched, and no lo
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import time
-from typing import NamedTuple, Sequence
+from typing import Mapping, NamedTuple, Sequence
 
-from . import backup_state, frames, kept_files, snapshot_content, snapshot_objects, snapshot_tips, store
+from . import (
+    backup_state,
+    frames,
+    kept_files,
+    loose_objects,
+    raw_refs,
+    snapshot_content,
+    snapshot_objects,
+    snapshot_tips,
+    store,
+)
 from .backup_clone import Clone, Stat, replace_file
 from .snapshot_content import Blobs, Gathered, LeftOut, Limits
 from .snapshot_objects import Entry
 
 NOTES = b"last.json"
 _BLOBS = b"blobs.json"
-_NOTES_VERSION = 1
+_NOTES_VERSION = 2
+_BLOBS_INSIDE = 300  # more of them stand beside the notes, which every look reads
 _NAMED = 1000
 CHECKED_AGAIN_S = 86400.0
 
@@ -60,12 +72,14 @@ def take(
     _stay_home(clone, notes)
     wanted = [frames.bytes_of(path) for path in extra]
     now_ns = time.time_ns()
-    seen = backup_state.look(clone, notes, wanted)
+    asked = backup_state.ask(clone, notes)
+    # While git looks:
+    last = _last(clone, notes)
     said = notes.get("precious") if precious is None else precious
     patterns = [str(pattern) for pattern in said] if isinstance(said, (list, tuple)) else []
     valued, is_more = kept_files.precious_files(clone, [frames.bytes_of(each) for each in patterns], limits.precious)
+    seen = backup_state.look(clone, notes, wanted, asked)
     key = _digest(seen.digest_parts + [path + repr(tuple(found)).encode() for path, found in valued.items()])
-    last = _last(notes, seen)
     if last is not None and notes.get("key") == key and not notes.get("is_racy"):
         return last._replace(status_ms=seen.status_ms)
     return _make(
@@ -104,12 +118,11 @@ def _stay_home(clone: Clone, notes: dict[str, object]) -> None:
         notes["is_hidden"] = clone.try_run(*argv) is not None
 
 
-def _last(notes: dict[str, object], seen: backup_state.Look) -> Snapshot | None:
+def _last(clone: Clone, notes: dict[str, object]) -> Snapshot | None:
     ref, commit = notes.get("ref"), notes.get("commit")
     if not isinstance(ref, str) or not isinstance(commit, str):
         return None
-    there = seen.ours.get(frames.bytes_of(ref))
-    if there is None or there.oid != commit.encode():
+    if backup_state.ref_of_ours(clone, frames.bytes_of(ref)) != commit.encode():
         return None
     left_out = notes.get("left_out")
     named = [LeftOut(str(p), str(why)) for p, why in left_out] if isinstance(left_out, list) else []
@@ -121,7 +134,7 @@ def _make(
 ) -> Snapshot:
     snapshot_objects.tidy_after_crash(clone)
     kind = _object_format(clone, seen)
-    known = _known_blobs(clone) if last is not None else {}
+    known = _known_blobs(clone, notes) if last is not None else {}
     gathered = snapshot_content.gather(clone, seen, wanted.limits, known, kind, wanted.now_ns)
     stash = backup_state.stash_entries(clone, seen.refs)
     tips = snapshot_tips.find(clone, seen, stash, notes if last is not None else {}, kind)
@@ -135,7 +148,7 @@ def _make(
     if last is not None and content is not None and content == notes.get("content"):
         made = last
     else:
-        made = _write(clone, wanted, entries, tips.parents, record, gathered)
+        made = _write(clone, wanted, entries, tips.parents, record, gathered, kind)
     _note(clone, wanted, seen, gathered, notes, made, content or "", tips)
     return made._replace(status_ms=seen.status_ms)
 
@@ -147,6 +160,7 @@ def _write(
     parents: list[bytes],
     record: dict[str, object],
     gathered: Gathered,
+    kind: str,
 ) -> Snapshot:
     seconds = wanted.now_ns // 10**9
     # Names sort by time, those of one second too.
@@ -159,7 +173,13 @@ def _write(
     lines += ["Files: %d" % (files + len(gathered.linked)), "Bytes: %d" % gathered.copied_bytes]
     lines += ["Left-out: %d" % len(gathered.left_out), ""]
     message = "\n".join(lines).encode("utf-8", "replace")
-    commit, unread = snapshot_objects.write(clone, name, written, parents, message, seconds, size=gathered.copied_bytes)
+    if raw_refs.are_files(clone) and loose_objects.is_little(written, parents):
+        unread: list[bytes] = []
+        commit = loose_objects.write(clone, written, parents, message, seconds, kind)
+        raw_refs.write_new(clone, name, commit)
+    else:
+        size = gathered.copied_bytes
+        commit, unread = snapshot_objects.write(clone, name, written, parents, message, seconds, size=size)
     gone = [LeftOut(frames.text_of(path), "it went while it was read") for path in unread]
     for path in unread:
         gathered.blobs.pop(path[len(b"files/") :], None)
@@ -236,8 +256,9 @@ def _digest(parts: list[bytes]) -> str:
     return found.hexdigest()
 
 
-def _known_blobs(clone: Clone) -> Blobs:
-    noted = backup_state.read_notes(clone, _BLOBS)
+def _known_blobs(clone: Clone, notes: dict[str, object]) -> Blobs:
+    inside = notes.get("blobs")
+    noted = inside if isinstance(inside, dict) else backup_state.read_notes(clone, _BLOBS)
     try:
         return {
             frames.bytes_of(path): (Stat(*fields[:5]), fields[5].encode(), fields[6].encode())
@@ -258,9 +279,11 @@ def _note(
     content: str,
     tips: snapshot_tips.Tips,
 ) -> None:
-    """Note what is known now, for the next one. The objects first: without their list the next one only reads more."""
+    """Note what is known now, for the next one: without it the next one only reads more."""
     blobs = {frames.text_of(p): [*s, mode.decode(), oid.decode()] for p, (s, mode, oid) in gathered.blobs.items()}
-    replace_file(clone.own(_BLOBS), json.dumps(blobs).encode("ascii"))
+    is_many = len(blobs) > _BLOBS_INSIDE
+    if is_many:
+        _write_notes(clone, _BLOBS, blobs)
     noted: dict[str, object] = {
         "version": _NOTES_VERSION,
         "at": wanted.now_ns / 1e9,
@@ -278,8 +301,18 @@ def _note(
         "index": list(seen.index_stat) if seen.index_stat else None,
         "flagged": [[letter.decode(), frames.text_of(path)] for letter, path in seen.flagged],
         "tips": snapshot_tips.noted(tips),
+        "blobs": None if is_many else blobs,
+        "listed": [] if is_many else [frames.text_of(path) for path in seen.files],
     }
-    replace_file(clone.own(NOTES), json.dumps(noted).encode("ascii"))
+    _write_notes(clone, NOTES, noted)
+
+
+def _write_notes(clone: Clone, name: bytes, noted: Mapping[str, object]) -> None:
+    place = clone.own(name)
+    # Some file systems write a file out at once that takes another's place; nobody has to wait for that here.
+    with contextlib.suppress(OSError):
+        os.unlink(place)
+    replace_file(place, json.dumps(noted).encode("ascii"))
 
 
 def refusal_of(error: Exception) -> dict[str, object]:
