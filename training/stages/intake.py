@@ -89,6 +89,8 @@ def resources(course: Course) -> Found:
     demand_room(course)
     plan, needs = survey["plan"], course.job["resources"]["gpu"]
     gpus = survey["gpus"]
+    for each in survey["precision"].get("proposals", ()):
+        course.event("proposal", text=each)
     free, inodes = _free(course.folder)
     wanted = int(plan["checkpoint_bytes"] * 3 + GIB)
     memory = available_memory()
