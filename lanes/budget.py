@@ -120,7 +120,7 @@ def may_reserve(entries: Sequence[Entry], attempt: str, amount: Amount | None, c
             "a cap is never passed (S8-R15)", f"{attempt} was refused before", "raise the cap, then a new attempt"
         )
     if not (balance.committed + amount).fits(cap):
-        fact = f"{attempt} needs {amount}; committed are {balance.committed}, of at most {cap}"
+        fact = f"{attempt} needs {amount}; {_shares(balance.committed, cap)}"
         return _no("a cap is never passed (S8-R15)", fact, "raise the cap in the manifest, or ask for less")
     return Verdict(True, (Reason("within both caps", f"{balance.committed + amount}, of at most {cap}"),))
 
@@ -150,6 +150,12 @@ def _sum(amounts: Iterable[Amount]) -> Amount:
     for amount in amounts:
         total += amount
     return total
+
+
+def _shares(taken: Amount, cap: Amount) -> str:
+    money = f"{taken.money_micros / MICROS:.2f} of {cap.money_micros / MICROS:.2f} spent"
+    hours = f"{taken.gpu_seconds / SECONDS_PER_HOUR:.2f} of {cap.gpu_seconds / SECONDS_PER_HOUR:.2f} GPU hours"
+    return f"{money}, {hours}"
 
 
 def _no(rule: str, fact: str, step: Remedy) -> Verdict:

@@ -261,6 +261,11 @@ def _linked(log: _Log) -> Iterator[str]:
     absent = [name for name in NEEDED_LINKS if name not in known]
     if absent:
         yield f"no link to: {', '.join(absent)}"
+    checked = [(at, data) for at, data in log.all("links-checked")]
+    if not checked or checked[-1][0] < max((at for at, _data in log.all("links")), default=-1):
+        yield "the links were not followed"
+    for name, why in _mapping(checked[-1][1].get("unresolved")).items() if checked else ():
+        yield f"the link to {name} leads nowhere: {why}"
 
 
 def _secrets(log: _Log) -> Iterator[str]:

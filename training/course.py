@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +55,7 @@ class Course:
         self.survey: dict[str, Any] | None = None
         self.first_metric: dict[str, Any] | None = None
         self.alerts: list[dict[str, Any]] = []
+        self.reserved: Counter[str] = Counter()
         self.prove_again: Callable[[], None] = lambda: None
         for name in FOLDERS:
             (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)

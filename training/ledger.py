@@ -49,6 +49,12 @@ class Ledger:
             self._append(Entry("reserve", attempt, amount))
         return None
 
+    def refusal(self, attempt: str, amount: Amount | None) -> str | None:
+        """Why this could not be reserved now; None when it could. Nothing is written."""
+        with self._locked() as entries:
+            verdict = may_reserve(entries, attempt, amount, self.cap)
+        return None if verdict.allowed else "; ".join(f"{reason.rule}: {reason.fact}" for reason in verdict.reasons)
+
     def settle(self, attempt: str, amount: Amount) -> None:
         """Enter what an attempt really took."""
         with self._locked() as entries:
@@ -66,7 +72,8 @@ class Ledger:
             lost = sorted(each for each in replay(entries, self.cap).open if not each.startswith(f"{here}/"))
             for attempt in lost:
                 amount = next(each.amount for each in entries if each.attempt == attempt and each.kind == "reserve")
-                share = _share_used(runs / attempt.partition("/")[0] / "training")
+                run, _, name = attempt.partition("/")
+                share = _share_used(runs / run / "training", name)
                 used = Amount(round(amount.money_micros * share), round(amount.gpu_seconds * share))
                 self._append(Entry("settle", attempt, used))
         return lost
@@ -121,12 +128,13 @@ class Ledger:
             os.close(handle)
 
 
-def _share_used(folder: Path) -> float:
-    """The share of its time limit that the last attempt of a run had taken when it was last heard of; all, if unknown."""
+def _share_used(folder: Path, attempt: str) -> float:
+    """The share of its time limit that an attempt of a run had taken when the run was last heard of; all, if unknown."""
     try:
-        limit = float(json.loads((folder / "job.json").read_bytes())["resources"]["timeout_s"])
-        begun = [each for each in read_events(folder / "events.jsonl") if each["kind"] == "reserve"][-1]["at"]
+        reserved = [each for each in read_events(folder / "events.jsonl") if each["kind"] == "reserve"]
+        begun = [each for each in reserved if each["data"]["attempt"] == attempt][-1]
+        limit = float(begun["data"]["timeout_s"])
         heard = max(path.stat().st_mtime for path in folder.iterdir() if path.is_file())
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return min(1.0, max(0.0, (heard - dt.datetime.fromisoformat(begun["at"]).timestamp()) / limit))
+    except (OSError, ValueError, KeyError, IndexError, TypeError, ZeroDivisionError):
         return 1.0
-    return min(1.0, max(0.0, (heard - dt.datetime.fromisoformat(begun).timestamp()) / limit))

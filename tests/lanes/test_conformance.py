@@ -53,6 +53,7 @@ def good() -> Bodies:
         event("evaluated", metric="perplexity", value=11.2, artifact_sha256=DIGEST),
         event("committed", commit="f" * 40),
         event("links", model="https://host/model", dashboard="https://host/board"),
+        event("links-checked", unresolved={}),
     ]
 
 
@@ -183,6 +184,8 @@ PLANTED: list[tuple[str, Callable[[Bodies], None]]] = [
     ("linked", drop("links")),
     ("linked", put("links", dashboard=None)),
     ("linked", put("links", model="")),
+    ("linked", drop("links-checked")),
+    ("linked", put("links-checked", unresolved={"model": "https://host/model answers 404"})),
     ("no secret", add(20, event("secret-found", where="log"))),
 ]
 

@@ -163,9 +163,8 @@ def test_what_a_lost_run_reserved_is_settled_by_the_time_it_lived(tmp_path: Path
         assert ledger.reserve(f"{name}/full_job-1", Amount(1_000_000, 3600)) is None
     folder = runs / "lived/training"
     folder.mkdir(parents=True)
-    (folder / "job.json").write_text(json.dumps({"resources": {"timeout_s": 3600}}))
     begun = "2026-01-01T00:00:00.000+00:00"
-    line = {"seq": 0, "kind": "reserve", "at": begun, "data": {}}
+    line = {"seq": 0, "kind": "reserve", "at": begun, "data": {"attempt": "full_job-1", "timeout_s": 3600}}
     (folder / "events.jsonl").write_text(json.dumps(line) + "\n")
     quarter = 1767225600 + 900
     for path in folder.iterdir():

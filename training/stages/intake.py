@@ -12,6 +12,8 @@ from manifests.errors import HemmaError
 from training.children import run_child
 from training.course import Course, Found, Stop, check
 from training.persist_backends import backend_for
+from training.stages.links import is_link
+from training.stages.paid import demand_room
 
 SURVEY_TIMEOUT_S = 600.0
 GIB = 1 << 30
@@ -23,8 +25,8 @@ def intake(course: Course) -> Found:
     """Freeze the baseline, resolve the destination, and look at model, tokenizer and arguments (S1-R08, S4-R01, S11-R21)."""
     job = course.job
     if not course.is_frozen:
+        references = _cited(job)
         course.is_frozen = True
-        references = job.get("references") or []
         course.event("research", sources=len(references), references=references)
         course.event("baseline", hashes=course.hashes().as_dict(), **{name: job.get(name) for name in BASELINE})
     survey = surveyed(course)
@@ -44,6 +46,22 @@ def intake(course: Course) -> Found:
         "findings": survey["findings"],
     }
     return Found("passed" if all(each.held for each in checks) else "failed", checks, facts)
+
+
+def _cited(job: dict[str, Any]) -> list[str]:
+    """What the request was modelled on, as URLs. Raises Stop: research precedes spending, and is cited (S3-R01)."""
+    said = [str(each) for each in job.get("references") or []]
+    wrong = [each for each in said if not each.startswith(("https://", "http://")) or not is_link(each)]
+    if said and not wrong:
+        return said
+    raise Stop(
+        "research_missing",
+        f"references: {wrong[0]!r} is no URL"
+        if wrong
+        else "references: the request names nothing that it was modelled on",
+        "name in the manifest, under references:, the https:// pages that model, method and settings are from",
+        needs_person=True,
+    )
 
 
 def surveyed(course: Course) -> dict[str, Any]:
@@ -72,6 +90,7 @@ def surveyed(course: Course) -> dict[str, Any]:
 def resources(course: Course) -> Found:
     """Is the host fit for it: disk, inodes, memory, GPU and driver; how much memory and time it will take (S4-R06, S4-R14)."""
     survey = surveyed(course)
+    demand_room(course)
     plan, needs = survey["plan"], course.job["resources"]["gpu"]
     gpus = survey["gpus"]
     free, inodes = _free(course.folder)

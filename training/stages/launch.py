@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 from typing import Any
 
-from lanes.budget import MICROS, SECONDS_PER_HOUR, Amount
 from lanes.gates import evaluate
 from lanes.readiness import readiness as checklist
 from training.children import ChildEnd, run_child
@@ -16,6 +14,7 @@ from training.course import Course, Found, Stop, check
 from training.ledger import Ledger
 from training.monitor import progress_line
 from training.stages.attempts import attempt
+from training.stages.paid import paid
 
 
 def readiness(course: Course) -> Found:
@@ -35,11 +34,10 @@ def readiness(course: Course) -> Found:
 
 def job(course: Course) -> Found:
     """Run the job, at most as often as the manifest says, each attempt reserved before and settled after (S8-R15)."""
-    ledger = Ledger.of(course)
     most = int(course.job["attempts"])
-    end, number = attempt(course, "full_job", lambda number: _once(course, ledger, number), most=most)
+    end, number = attempt(course, "full_job", lambda number: _once(course, number), most=most)
     assert end.result is not None
-    facts = {**end.result, "attempts": number, "end": end.as_dict(), "spent": ledger.spent()}
+    facts = {**end.result, "attempts": number, "end": end.as_dict(), "spent": Ledger.of(course).spent()}
     return Found("passed", (check("ended by itself with a result", end.is_ok, f"attempt {number}"),), facts)
 
 
@@ -64,17 +62,14 @@ def alerts(course: Course) -> Found:
     return Found("failed" if errors else "passed", checks, {"counts": counts, "last": len(seen) - 1})
 
 
-def _once(course: Course, ledger: Ledger, number: int) -> ChildEnd:
+def _once(course: Course, number: int) -> ChildEnd:
     """One attempt: gate, reservation, submit, child, settlement. The gate is asked again for the bytes of this attempt."""
-    name = f"{course.run_id}/full_job-{number}"
     _ask_gate(course, is_retry=number > 1)
-    estimate = _estimate(course)
-    refused = ledger.reserve(name, estimate)
-    if refused:
-        raise Stop(
-            "cost_cap_full_job", refused, "raise resources.max_cost or max_gpu_hours in the manifest", needs_person=True
-        )
-    course.event("reserve", attempt=f"full_job-{number}", amount=str(estimate))
+    timeout_s = float(course.job["resources"]["timeout_s"])
+    return paid(course, "full_job", timeout_s, lambda: _submitted(course, number))
+
+
+def _submitted(course: Course, number: int) -> ChildEnd:
     hashes = course.hashes()
     job_id = f"job-{number}"
     course.event(
@@ -85,11 +80,7 @@ def _once(course: Course, ledger: Ledger, number: int) -> ChildEnd:
         hashes=hashes.as_dict(),
         payload_sha256=hashes.script,
     )
-    begun = time.monotonic()
     end = _child(course, job_id, number)
-    spent = _amount(course, time.monotonic() - begun)
-    ledger.settle(name, spent)
-    course.event("settle", attempt=f"full_job-{number}", amount=str(spent))
     course.event("job-ended", job=job_id, outcome="completed" if end.is_ok else "failed", **end.as_dict())
     return end
 
@@ -189,16 +180,3 @@ def _new_lines(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _estimate(course: Course) -> Amount | None:
-    """What an attempt may take at most: its timeout. None when the cost per hour is not known (S8-R19)."""
-    if course.job["resources"]["cost_per_hour"] is None:
-        return None
-    return _amount(course, float(course.job["resources"]["timeout_s"]))
-
-
-def _amount(course: Course, seconds: float) -> Amount:
-    rate = float(course.job["resources"]["cost_per_hour"] or 0.0)
-    gpus = len((course.survey or {}).get("gpus") or []) if course.job_uses_gpu else 0
-    return Amount(round(rate * MICROS * seconds / SECONDS_PER_HOUR), round(seconds * gpus))

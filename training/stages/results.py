@@ -19,10 +19,11 @@ from training.events import read as read_events
 from training.persist import Receipt
 from training.persist_backends import backend_for
 from training.stages.intake import result_name
+from training.stages.links import unresolved
+from training.stages.paid import EVALUATE_TIMEOUT_S, limit, paid
 from training.stages.side_artefacts import gathered
 from training.stages.trials import child
 
-EVALUATE_TIMEOUT_S = 4 * 3600.0
 # Larger files are in no commit: they are named there by digest.
 COMMIT_BYTES = 1 << 20
 LANE = "hemma"
@@ -30,7 +31,8 @@ LANE = "hemma"
 
 def evaluate(course: Course) -> Found:
     """Measure the result against its base under the same conditions; the numbers come from the saved artefact (S14-R02)."""
-    end = child(course, "evaluate", timeout_s=EVALUATE_TIMEOUT_S)
+    timeout_s = limit(course, EVALUATE_TIMEOUT_S)
+    end = paid(course, "evaluation", timeout_s, lambda: child(course, "evaluate", timeout_s=timeout_s))
     if not end.is_ok or end.result is None:
         raise Stop("evaluation_failed", f"the result could not be evaluated: {end.last_line}", _again(course))
     digest = tree(model_folder(course))
@@ -57,7 +59,7 @@ def persist(course: Course) -> Found:
         reread_sha256=beside_again,
         files=len(beside["files"]),
     )
-    course.event("links", model=receipt["url"], run=beside["url"], dashboard=f"hemma dashboard {course.run_id}")
+    course.event("links", model=receipt["url"], run=beside["url"], dashboard=_dashboard(course))
     checks = (
         check("read back with the same digest", again == digest, f"{receipt['destination']}: {again[:12]}"),
         check("logs and evidence lie beside it", beside_again == beside_digest, str(beside["destination"])),
@@ -93,6 +95,12 @@ def commit(course: Course) -> Found:
     return Found("passed", (check("committed on the host", True, f"{head[:12]}: {len(kept)} files"),), {"commit": head})
 
 
+def _dashboard(course: Course) -> str:
+    """Where the curves are looked at: the Space that they are sent to, or else the series itself, which `hemma dashboard` shows."""
+    space = str((course.job.get("arguments") or {}).get("trackio_space_id") or "")
+    return f"https://huggingface.co/spaces/{space}" if space else (course.folder / "metrics.jsonl").resolve().as_uri()
+
+
 def _in_words(metrics: dict[str, Any]) -> str:
     return ", ".join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in metrics.items()
@@ -101,11 +109,18 @@ def _in_words(metrics: dict[str, Any]) -> str:
 
 def conformance(course: Course) -> Found:
     """Read the whole event log again and say what of the acceptance table it does not prove (S21)."""
+    _check_links(course)
     records = read_events(course.folder / "events.jsonl")
     found = judged(records, most_attempts=int(course.job["attempts"]) * 3, accepts_partial="no-gpu" in course.accepts)
     checks = tuple(check(name, held, "") for name, held in found.criteria.items())
     facts = {"conforms": found.conforms, "missing": list(found.missing), "artifacts": list(found.artifacts)}
     return Found("passed" if found.conforms else "failed", checks, facts)
+
+
+def _check_links(course: Course) -> None:
+    said = [each["data"] for each in read_events(course.folder / "events.jsonl") if each["kind"] == "links"]
+    if said:
+        course.event("links-checked", unresolved=unresolved(course, said[-1]))
 
 
 def model_folder(course: Course) -> Path:

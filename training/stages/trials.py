@@ -8,9 +8,9 @@ from training.children import ChildEnd, run_child
 from training.course import Course, Found, Stop, check
 from training.stages.attempts import attempt
 from training.stages.intake import surveyed
+from training.stages.paid import PREFLIGHT_TIMEOUT_S, SMOKE_TIMEOUT_S, limit, paid
 
 AUDIT_TIMEOUT_S = 4 * 3600.0
-SMOKE_TIMEOUT_S = 900.0
 SMOKE_ATTEMPTS = 3
 
 
@@ -50,7 +50,12 @@ def cpu_smoke(course: Course) -> Found:
     end, number = attempt(
         course,
         "cpu_smoke",
-        lambda number: child(course, "smoke", number=number, timeout_s=SMOKE_TIMEOUT_S),
+        lambda number: paid(
+            course,
+            "cpu_smoke",
+            SMOKE_TIMEOUT_S,
+            lambda: child(course, "smoke", number=number, timeout_s=SMOKE_TIMEOUT_S),
+        ),
         most=SMOKE_ATTEMPTS,
     )
     return _trial(end, number)
@@ -59,10 +64,13 @@ def cpu_smoke(course: Course) -> Found:
 def gpu_preflight(course: Course) -> Found:
     """The real model: longest real batch at the frozen length, one optimizer step, eval step, checkpoint there and back."""
     _refuse_without_gpu(course)
+    timeout_s = limit(course, PREFLIGHT_TIMEOUT_S)
     end, number = attempt(
         course,
         "gpu_preflight",
-        lambda number: child(course, "preflight", number=number, timeout_s=course.job["resources"]["timeout_s"]),
+        lambda number: paid(
+            course, "preflight", timeout_s, lambda: child(course, "preflight", number=number, timeout_s=timeout_s)
+        ),
         most=int(course.job["attempts"]),
     )
     found = _trial(end, number)
