@@ -75,7 +75,23 @@ def of_clones(picture: Facts) -> list[Row]:
             fact += f", in the middle of a {clone['operation']}"
         level: Level = "fail" if stands == "diverged" or clone["operation"] else "ok" if is_equal else "warn"
         rows.append(Row("clones", place, level, fact, "" if is_equal else "hemma sync --dry-run"))
-    return [*rows, *_between(picture)]
+    return [*rows, *_between(picture), *_backups(picture)]
+
+
+def _backups(picture: Facts) -> list[Row]:
+    """What `hemma undo` can go back to, and what it costs of the disk: the newest stays even when it alone is too much."""
+    rows: list[Row] = []
+    for place in ("local", "host"):
+        known = (picture[place] or {}).get("backups")
+        if not known or not known["count"]:
+            continue
+        kept = picture["backups_kept"]
+        used = known["disk_bytes"] / GIB
+        fact = f"{known['count']} take {used:.2f} GiB; kept {kept['keep_days']:g} days or {kept['keep_gb']:g} GB"
+        is_over = used > kept["keep_gb"] * 1.25  # an eighth more may have come since the last tidying
+        mend = "set backup_gb, or name what is large and can be made again in .gitignore" if is_over else ""
+        rows.append(Row("backups", place, "warn" if is_over else "ok", fact, mend))
+    return rows
 
 
 def _between(picture: Facts) -> list[Row]:

@@ -56,6 +56,4 @@ LISTED = record(
 )
 UNDONE = record({"guard": GUARD, "root": PATH, "restored": maybe(_RESTORED)}, {"backup": record(_BACKUP, {})})
 MADE = record({"guard": GUARD, "ref": _REF, "is_new": flag, "left_out": listed(_LEFT_OUT)}, {})
-SUMMARY = record(
-    {"count": whole(), "newest_at": maybe(number), "oldest_at": maybe(number), "copied_bytes": whole()}, {}
-)
+SUMMARY = record({"count": whole(), "newest_at": maybe(number), "oldest_at": maybe(number), "disk_bytes": whole()}, {})

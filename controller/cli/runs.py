@@ -56,6 +56,7 @@ def ps(
         int, typer.Option("--most", help="With --all: so many.", metavar="N", min=1, max=1000)
     ] = SHOWN_RUNS,
     before: Annotated[str | None, typer.Option("--before", help="With --all: older than this.", metavar="RUN")] = None,
+    is_wide: Annotated[bool, typer.Option("--wide", "-w", help="Also the backup that each run began with.")] = False,
     host: OnHost = None,
     as_json: AsJson = False,
 ) -> None:
@@ -70,10 +71,10 @@ def ps(
     page = flow.page(there, most=most, before=before) if is_all else flow.Page(flow.live_runs(there))
     found = page.runs
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("RUN", "STATE", "EXIT", "TIME", "WHO", "COMMAND"):
+    for column in ("RUN", "STATE", "EXIT", "TIME", "WHO", *(["BACKUP"] if is_wide else []), "COMMAND"):
         table.add_column(column, no_wrap=column != "COMMAND", overflow="ellipsis")
     for run in found:
-        table.add_row(*_cells(run))
+        table.add_row(*_cells(run, is_wide=is_wide))
     console.show_table(table)
     for run in (run for run in found if run["damaged"]):
         fact = f"the record of {run['run_id']} cannot be read: {run['damaged']}"
@@ -85,11 +86,19 @@ def ps(
         console.err().print("no live run; ended ones: hemma ps --all" if not is_all else "no run yet")
 
 
-def _cells(run: dict[str, Any]) -> list[Any]:
+def _cells(run: dict[str, Any], *, is_wide: bool) -> list[Any]:
     taken = flow.duration_s(run, time.time())
     code = "" if run["exit_code"] is None else str(run["exit_code"])
     state = console.plain(run["state"], _STATE_STYLES.get(run["state"], ""))
-    return [run["run_id"], state, code, _short(taken), run["who"] or "", run["command"]]
+    return [
+        run["run_id"],
+        state,
+        code,
+        _short(taken),
+        run["who"] or "",
+        *([run["backup"] or ""] if is_wide else []),
+        run["command"],
+    ]
 
 
 def _short(length_s: float | None) -> str:

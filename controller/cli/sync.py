@@ -168,9 +168,9 @@ def _show_details(picture: dict[str, Any]) -> None:
     kept = picture["backups_kept"]
     for place in ("local", "host"):
         if (known := picture[place]["backups"]) and known["count"]:
-            size = f"{known['copied_bytes'] / 1e6:.1f} MB"
+            size = f"{known['disk_bytes'] / 1e6:.1f} MB of disk"
             bounds = f"kept {kept['keep_days']:g} days or {kept['keep_gb']:g} GB"
-            out.print(console.plain(f"  {place}  {known['count']} backups, {size} copied; {bounds}"), style="dim")
+            out.print(console.plain(f"  {place}  {known['count']} backups, {size}; {bounds}"), style="dim")
 
 
 def sync(

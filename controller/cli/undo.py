@@ -13,7 +13,7 @@ from controller.cli.run import settings_for
 from controller.flows import undo as flow
 from controller.reports import console
 from controller.reports.console import Table
-from manifests.errors import UsageError
+from manifests.errors import NeedsPerson, UsageError
 from remote.agent.gitfacts import toplevel
 from remote.repository import HostRepository, LocalRepository, Repository
 
@@ -44,22 +44,30 @@ def undo(
 ) -> None:
     """Put the host's clone back as it was before a run, or at a time.
 
-    What is there now is backed up first, so an undo can be undone; files made since stay. Example: hemma undo last train.py
+    What is there now is backed up first; the last line names that backup, the way forward again. Another undo without a
+    name goes further back. Files made since stay. It asks; without a terminal it takes -y. Example: hemma undo last train.py
 
-    Exit codes: 0 done or nothing to do, 2 no such backup, 75 another git command is at work, 255 the host cannot be reached.
+    Exit codes: 0 done or nothing to do, 2 no such backup, 75 another git command is at work or nobody can be asked, 255 the host cannot be reached.
     """
     target = flow.target(words or [], dt.datetime.now().astimezone())
     repository = _repository(host, is_local=is_local)
     if is_list:
         _list(repository, target, as_json=as_json)
         return
-    is_asked = not is_sure and not is_dry and not as_json and sys.stdin.isatty() and sys.stderr.isatty()
+    is_asked = not is_sure and not is_dry
+    can_answer = not as_json and sys.stdin.isatty() and sys.stderr.isatty()
     reply: dict[str, Any] = {}
     if is_dry or is_asked:
         reply = repository.undo(action="restore", dry_run=True, **target.fields())
         if not as_json:
             _show(reply, is_done=False)
     if is_asked and reply["restored"] and not reply["restored"]["is_empty"]:
+        if not can_answer:
+            raise NeedsPerson(
+                "an undo changes files and refs, and there is no terminal to ask at; nothing was changed",
+                remedy="the same command with -y; with --dry-run it shows all of it",
+                code="not-asked",
+            )
         if not typer.confirm("Go back to this?", default=False, err=True):
             raise typer.Exit(1)
         # What was shown is what is meant, whatever was backed up meanwhile.

@@ -6,7 +6,7 @@ import datetime as dt
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from controller.flows import run as run_flow
 from lanes import retention, run_state
@@ -35,10 +35,20 @@ def view(facts: dict[str, Any], now_s: float | None = None) -> dict[str, Any]:
         "command": redact_command(record.get("argv") or [], record.get("shell")),
         **{name: record.get(name) for name in ("cwd", "commit", "branch", "who", "created_at", "detached")},
         **{name: status.get(name) for name in ("pid", "started_at", "heartbeat_at", "ended_at")},
+        "backup": _backup(record.get("backup")),
         "bytes": sum(facts["sizes"].values()),
         "is_live": not state.is_over or state.command_alive,
         "damaged": facts.get("damaged"),
     }
+
+
+def _backup(noted: Any) -> str | None:
+    """The name of the backup that `hemma undo RUN` goes back to, or why there is none."""
+    if not isinstance(noted, dict):
+        return None
+    known = cast("dict[str, Any]", noted)
+    why = known.get("error") or known.get("skipped")
+    return str(known["ref"]).rpartition("/")[2] if known.get("ref") else f"none: {why}" if why else None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import base64
 import dataclasses
 import hashlib
 import os
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
@@ -154,7 +153,6 @@ class _Course:
 
     seen: Clones
     branch: str
-    stamp: str
     say: Say
     tip: str | None = None
     backups: list[str] = dataclasses.field(default_factory=list[str])
@@ -175,9 +173,7 @@ def carry_out(seen: Clones, steps: SyncPlan, say: Say) -> list[str]:
     Nothing is merged that was not seen: what comes to origin meanwhile waits for the next sync. Raises MergeConflict with
     the files, NeedsPerson when a clone moved meanwhile or untracked files are in the way, RepositoryError with git's words.
     """
-    # Two syncs may begin within one second, and neither may write over the other's backups.
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + os.urandom(3).hex()
-    course = _Course(seen, str(seen.host_facts["branch"]), stamp, say)
+    course = _Course(seen, str(seen.host_facts["branch"]), say)
     for step in steps.steps:
         if step.action in _MOVES_TREE and step.place not in course.kept:
             course.kept.add(step.place)
@@ -267,9 +263,7 @@ def _conflict(place: str, paths: list[str], result: Facts) -> MergeConflict:
 
 def _follow(course: _Course, step: Step) -> None:
     """Go along with an origin that was moved back or rewritten; the backup is part of it."""
-    repository, facts = course.at(step.place), course.facts(step.place)
-    course.backups += _keep(course, step.place)
-    course.backups += sync_follow.follow(repository, step.place, facts, course.stamp)
+    course.backups += sync_follow.follow(course.at(step.place), step.place, course.facts(step.place))
 
 
 def _push(course: _Course, step: Step) -> None:

@@ -11,7 +11,7 @@ from remote.repository import Repository
 Facts = dict[str, Any]
 
 
-def follow(repository: Repository, place: str, facts: Facts, stamp: str) -> list[str]:
+def follow(repository: Repository, place: str, facts: Facts) -> list[str]:
     """Move the clone's branch to what origin has, its own commits picked on top; returns the backup refs.
 
     Raises NeedsPerson when somebody commits there meanwhile or files are in the way, MergeConflict when one of the own
@@ -21,7 +21,6 @@ def follow(repository: Repository, place: str, facts: Facts, stamp: str) -> list
         branch=facts["branch"],
         to=facts["origin_head"],
         own=facts["lost"]["own"],
-        stamp=stamp,
         **{"from": facts["head"]},
     )
     if done["failed"]:

@@ -10,15 +10,14 @@ import subprocess
 import time
 from typing import Generator, NamedTuple
 
-from . import backup_state, frames, kept_files, store
-from .backup_clone import Clone, replace_file
+from . import backup_room, backup_state, frames, kept_files, store
+from .backup_clone import Clone
 from .backup_state import BACKUPS, Ref
 
 KEEP_DAYS = 14
 KEEP_BYTES = 1 << 30
-PRUNE_EVERY_S = 86400.0
 _NAME = re.compile(r"refs/hemma/backup/\d{8}T\d{6}(?:\.\d+)?Z-[0-9a-f]+")
-_STAMP = b"pruned"
+_FRESH_S = 3600.0
 
 
 class Backup(NamedTuple):
@@ -61,13 +60,14 @@ def backups(root: str) -> list[Backup]:
 
 
 def summary(root: str) -> dict[str, object]:
-    """How many backups the clone has, the newest and the oldest, and the bytes they copied: for `hemma status`."""
-    found = backups(root)
+    """How many backups the clone has, the newest and the oldest, and the bytes of disk they take: for `hemma status`."""
+    clone = Clone.at(root)
+    found = listed(clone) if clone is not None else []
     return {
         "count": len(found),
         "newest_at": found[0].at if found else None,
         "oldest_at": found[-1].at if found else None,
-        "copied_bytes": sum(each.copied_bytes for each in found),
+        "disk_bytes": backup_room.used_bytes(clone) if clone is not None else 0,
     }
 
 
@@ -183,45 +183,57 @@ def find(found: list[Backup], ref: str) -> Backup:
 # --- retention --------------------------------------------------------------------------------------------------------
 
 
-def is_prune_due(root: str) -> bool:
-    """Whether the clone at `root` was not tidied for a day; asking counts as having done it."""
+def is_prune_due(root: str, keep_bytes: int = KEEP_BYTES) -> bool:
+    """Whether the clone at `root` was not tidied for a day, or its backups grew much since."""
     clone = Clone.at(root)
-    if clone is None:
-        return False
-    stamp = clone.shared(_STAMP)
-    try:
-        if time.time() - os.stat(stamp).st_mtime < PRUNE_EVERY_S:
-            return False
-    except OSError:
-        pass
-    replace_file(stamp, b"")
-    return True
+    return clone is not None and backup_room.is_due(clone, keep_bytes)
 
 
 def prune(root: str, keep_days: float = KEEP_DAYS, keep_bytes: int = KEEP_BYTES) -> Pruned:
-    """Forget backups that are older than `keep_days`, then the oldest while they copied more than `keep_bytes`.
+    """Forget backups that are older than `keep_days`, then the oldest while they take more than `keep_bytes` of the disk.
 
-    The newest is always kept. Their objects are git's to free, when it next tidies up: only git knows exactly what else
-    still reaches them. Raises store.Refused.
+    The newest is always kept. What only they had is removed, see backup_room. Raises store.Refused.
     """
     clone = Clone.at(root)
     if clone is None:
         return Pruned([], 0, 0)
+    backup_room.note(clone, backup_room.noted(clone)._replace(at=time.time()))  # nobody begins the same beside this
     found = listed(clone)
-    total = 0
-    going: list[Backup] = []
-    for number, each in enumerate(found):
-        total += each.copied_bytes
-        if number and (time.time() - each.at > keep_days * 86400 or total > keep_bytes):
-            going.append(each)
+    young = [each for number, each in enumerate(found) if not number or time.time() - each.at <= keep_days * 86400]
+    names = _kept_names(clone, young)
+    count = _most_within(clone, young, names, keep_bytes)
+    going = found[count:]
     removed = [each.ref for each in going]
     removed += _old_ones_of_earlier(clone, keep_days)
+    own = backup_room.own_objects(clone, [each.commit for each in going])
     if removed:
         lines = b"".join(b"delete %s\0\0" % ref.encode() for ref in removed)
         clone.run("update-ref", "-z", "--stdin", given=lines)
-    left = [each for each in found if each not in going]
-    _forget_files(clone, left)
-    return Pruned(removed, len(left), sum(each.copied_bytes for each in left) + _stored_bytes(clone))
+    left = found[:count]
+    _forget_files(clone, set().union(*names[:count]))
+    backup_room.free(clone, own)
+    used = backup_room.object_bytes(clone, [each.commit for each in left])
+    used = sum(each.copied_bytes for each in left) if used is None else used
+    files = backup_room.stored_bytes(clone)
+    backup_room.note(clone, backup_room.Noted(time.time(), used, files, 0))
+    return Pruned(removed, len(left), used + files)
+
+
+def _most_within(clone: Clone, young: list[Backup], names: list[set[str]], keep_bytes: int) -> int:
+    """How many of these, newest first and at least one, take no more than `keep_bytes` together."""
+
+    def is_within(count: int) -> bool:
+        objects = backup_room.object_bytes(clone, [each.commit for each in young[:count]])
+        objects = sum(each.copied_bytes for each in young[:count]) if objects is None else objects
+        return objects + backup_room.stored_bytes(clone, set().union(*names[:count])) <= keep_bytes
+
+    if is_within(len(young)):
+        return len(young)
+    low, high = min(1, len(young)), len(young)  # low is kept in any case, high is too much
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if is_within(middle) else (low, middle)
+    return low
 
 
 def _old_ones_of_earlier(clone: Clone, keep_days: float) -> list[str]:
@@ -229,29 +241,24 @@ def _old_ones_of_earlier(clone: Clone, keep_days: float) -> list[str]:
     return [name for name in older_kind(clone) if name[len(BACKUPS) :] < oldest]
 
 
-def _forget_files(clone: Clone, left: list[Backup]) -> None:
+def _kept_names(clone: Clone, found: list[Backup]) -> list[set[str]]:
+    """For each backup the names of its files in the stores beside git."""
+    names: list[set[str]] = []
+    with reading(clone) as objects:
+        for each in found:
+            record = json.loads(objects.read(each.commit.encode() + b":record") or b"{}")
+            names.append({kept.key for kind in ("linked", "precious") for kept in kept_of(record, kind)})
+    return names
+
+
+def _forget_files(clone: Clone, named: set[str]) -> None:
     """Remove kept files that no backup names any more; a fresh one may belong to a backup that is just being made."""
-    named: set[bytes] = set()
-    for each in left:
-        held = read(clone, each.ref).record
-        for kind in ("linked", "precious"):
-            named |= {kept.key.encode() for kept in kept_of(held, kind)}
     for folder in (kept_files.LINKED, kept_files.PRECIOUS):
         for above, _, names in os.walk(clone.shared(folder)):
             for name in names:
                 path = os.path.join(above, name)
-                if name not in named and time.time() - os.lstat(path).st_ctime > 3600:
+                if name.decode("ascii", "replace") not in named and time.time() - os.lstat(path).st_ctime > _FRESH_S:
                     os.unlink(path)
-
-
-def _stored_bytes(clone: Clone) -> int:
-    """What the kept files take that nothing else has."""
-    total = 0
-    for folder in (kept_files.LINKED, kept_files.PRECIOUS):
-        for above, _, names in os.walk(clone.shared(folder)):
-            found = [os.lstat(os.path.join(above, name)) for name in names]
-            total += sum(each.st_size for each in found if each.st_nlink == 1)
-    return total
 
 
 def kept_of(record: dict[str, object], kind: str) -> list[kept_files.Kept]:

@@ -1,22 +1,20 @@
 """Going along with an origin that was moved back or rewritten: the branch moves to what origin has, and nothing is lost.
 
-The one place where Hemma moves a branch other than forward. First everything is kept under the backup refs; then the tree
+The one place where Hemma moves a branch other than forward. First the whole state is backed up, as before a run; then the tree
 moves as git moves it in a checkout, which writes over no changed file; then the branch, if it is still where it was; then
 the clone's own commits, which origin never had, are picked again. What cannot be done leaves all as it was.
 """
 
 from __future__ import annotations
 
-from . import frames, gitwork, launch
+from . import frames, gitwork, launch, snapshot, store
 from .gitcall import Repository, environment
-
-BACKUPS = "refs/hemma/backup"
 
 
 def follow(request: dict[str, object]) -> dict[str, object]:
     """Move the checked out branch `branch` from commit `from` to `to`, then pick `own` (oldest first) on top of it.
 
-    The reply's `backups` names what was made. `failed` tells what stopped it, all as it was: moved (somebody was quicker),
+    The reply's `backups` names the backup of before. `failed` tells what stopped it, all as it was: moved (somebody was quicker),
     kept (no backup could be made), in-the-way (with those paths), tree. `stopped` is the commit whose pick has a conflict.
     """
     guard = launch.guard_facts(str(request.get("root")), None)
@@ -33,7 +31,6 @@ class _Move:
         self.repository = repository
         self.ref = "refs/heads/%s" % request["branch"]
         self.source, self.target = str(request["from"]), str(request["to"])
-        self.stamp = str(request["stamp"])
         self.own = [str(commit) for commit in own] if isinstance(own, list) else []
         self.said = ""
 
@@ -80,19 +77,13 @@ class _Move:
         return gitwork.in_the_way(self.repository.root, self.source, self.target)
 
     def _keep(self) -> list[str] | None:
-        """Refs that hold HEAD and all uncommitted changes of tracked files; None when they could not be made."""
-        kept = {"HEAD": self.source}
-        self.said = ""
-        worktree = self.git("stash", "create", "hemma backup")
-        if worktree is None and [line for line in self.said.split("\n") if line and not line.startswith("warning: ")]:
+        """The backup of the clone as it is, for `hemma undo`; None when it could not be made, and `said` has why."""
+        try:
+            made = snapshot.take(self.repository.root, reason="before going along with origin")
+        except (store.Refused, OSError) as error:
+            self.said = str(snapshot.refusal_of(error)["error"])
             return None
-        if worktree:
-            kept["worktree"] = worktree
-        refs = {"%s/%s/%s" % (BACKUPS, self.stamp, name): commit for name, commit in kept.items()}
-        for ref, commit in refs.items():
-            if self.git("update-ref", ref, commit, "0" * len(commit)) is None:
-                return None
-        return list(refs)
+        return [made.ref] if made is not None else None
 
     def _pick(self) -> str | None:
         """Pick the clone's own commits; the one that has a conflict, which waits for a person with those behind it.

@@ -15,6 +15,9 @@ from .backup_clone import Clone
 from .restore_plan import Plan
 from .snapshot_content import LeftOut
 
+# What `hemma undo` without a name never goes back to: it would go to and fro.
+REASON = "before undo"
+
 
 class Restored(NamedTuple):
     """What a restore changed, or would change. Paths and refs as text, see `frames.text_of`."""
@@ -53,7 +56,7 @@ def restore(root: str, ref: str, paths: Sequence[str] | None = None, *, dry_run:
     with gitwork.locked(os.fsdecode(clone.root)):
         backup_state.refuse_if_locked(clone)
         at_risk = _at_risk(clone, name, found, paths)
-        saved = snapshot.take(os.fsdecode(clone.root), reason="before undo", extra=at_risk)
+        saved = snapshot.take(os.fsdecode(clone.root), reason=REASON, extra=at_risk)
         assert saved is not None
         return _planned(clone, name, found, paths, saved)
 

@@ -67,15 +67,16 @@ def take(folder: str, request: dict[str, object]) -> None:
 
 
 def tidy(request: dict[str, object]) -> None:
-    """After the run: forget old backups of its clone, once a day."""
+    """After the run: forget old backups of its clone, once a day and when they grew much."""
     root = request.get("backup_root")
     if not isinstance(root, str) or _settings(request).get("when") == "off":
         return
     from . import backups
 
     try:
-        if backups.is_prune_due(root):
-            backups.prune(root, *bounds(_settings(request)))
+        days, size = bounds(_settings(request))
+        if backups.is_prune_due(root, size):
+            backups.prune(root, days, size)
     except (store.Refused, OSError):
         pass  # the next day's
 

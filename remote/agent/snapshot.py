@@ -14,6 +14,7 @@ import time
 from typing import Mapping, NamedTuple, Sequence
 
 from . import (
+    backup_room,
     backup_state,
     frames,
     kept_files,
@@ -33,6 +34,7 @@ _BLOBS = b"blobs.json"
 _NOTES_VERSION = 2
 _BLOBS_INSIDE = 300  # more of them stand beside the notes, which every look reads
 _NAMED = 1000
+_WORTH_COUNTING = 1 << 20
 CHECKED_AGAIN_S = 86400.0
 
 
@@ -180,6 +182,8 @@ def _write(
     else:
         size = gathered.copied_bytes
         commit, unread = snapshot_objects.write(clone, name, written, parents, message, seconds, size=size)
+    if gathered.copied_bytes > _WORTH_COUNTING:
+        backup_room.copied(clone, gathered.copied_bytes)
     gone = [LeftOut(frames.text_of(path), "it went while it was read") for path in unread]
     for path in unread:
         gathered.blobs.pop(path[len(b"files/") :], None)

@@ -12,6 +12,7 @@ import stat
 import subprocess
 from typing import Iterable, NamedTuple
 
+from . import backup_room, store
 from .backup_clone import Clone, failure, read_bytes, replace_file
 
 # A commit of more parents than this is put together from others.
@@ -51,7 +52,9 @@ def write(
     flags.append("fastimport.unpackLimit=" + loose)
     settings = [word for flag in flags for word in ("-c", flag)]
     # No deltas: each file would be compared with the one before it, which has nothing to do with it.
-    process = clone.start(*settings, "fast-import", "--quiet", "--done", "--depth=0", stdin=subprocess.PIPE)
+    store.make_private(os.fsdecode(clone.shared()))
+    noted = b"--export-pack-edges=" + clone.shared(backup_room.PACKS)
+    process = clone.start(*settings, "fast-import", "--quiet", "--done", "--depth=0", noted, stdin=subprocess.PIPE)
     marker = clone.own(_MARKER + b"%d" % process.pid)
     replace_file(marker, b"")
     unread: list[bytes] = []

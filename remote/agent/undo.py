@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 
-from . import backups, launch, restore, snapshot, store
-from .backup_clone import Clone
+from . import backup_state, backups, launch, restore, snapshot, store
+from .backup_clone import Clone, replace_file
 
+_BEFORE_UNDO = restore.REASON
+_UNDONE = b"undone.json"
 _LOOKED_AT = 20
 # A chosen file may have been lost many runs ago, while the rest of the clone moved on.
 _LOOKED_AT_FOR_FILES = 100
@@ -19,7 +22,8 @@ def answer(request: dict[str, object]) -> dict[str, object]:
     """The reply: `backups`, newest first, or what was (or, with `dry_run`, would be) `restored`.
 
     `what` names a run or a backup, `at_s` a time (the last backup before it); neither means the newest that differs from
-    the present. `action` is list or restore. Raises store.Refused.
+    the present, or the next older one after another undo: what an undo itself backed up comes back by its name only.
+    `action` is list or restore. Raises store.Refused.
     """
     guard = launch.guard_facts(_text(request.get("root")), None)
     if not guard["is_toplevel"]:
@@ -32,12 +36,32 @@ def answer(request: dict[str, object]) -> dict[str, object]:
     found = backups.listed(clone)
     if request.get("action") == "list":
         return {"guard": guard, "root": root, **_listed(root, clone, found, chosen)}
-    ref = _named(request, found) or _newest_other(root, found, chosen)
+    ref = _named(request, found) or _newest_other(root, _before_now(clone, found, chosen), chosen)
     if ref is None:
         return {"guard": guard, "root": root, "restored": None}
     done = restore.restore(root, ref, chosen, dry_run=bool(request.get("dry_run")))
+    if not request.get("dry_run"):
+        _note_undone(clone, ref, done.saved, found, chosen)
     about = next(each for each in found if each.ref == ref)
     return {"guard": guard, "root": root, "backup": about._asdict(), "restored": restored_fields(done)}
+
+
+def _before_now(clone: Clone, found: list[backups.Backup], chosen: list[str] | None) -> list[backups.Backup]:
+    """The backups that an undo without a name may go back to: where the last thing that happened was an undo, not the newer ones."""
+    noted = backup_state.read_notes(clone, _UNDONE)
+    refs = [each.ref for each in found]
+    at = 0
+    if noted.get("newest") == refs[:1] and noted.get("paths") == chosen and noted.get("to") in refs:
+        at = refs.index(str(noted.get("to")))
+    return [each for each in found[at:] if each.reason != _BEFORE_UNDO]
+
+
+def _note_undone(
+    clone: Clone, ref: str, saved: str | None, found: list[backups.Backup], chosen: list[str] | None
+) -> None:
+    newest = max([*(each.ref for each in found[:1]), *([saved] if saved else [])])
+    noted = {"to": ref, "newest": [newest], "paths": chosen}
+    replace_file(clone.own(_UNDONE), json.dumps(noted).encode("ascii"))
 
 
 def backup(request: dict[str, object]) -> dict[str, object]:

@@ -104,3 +104,13 @@ def test_a_failure_is_a_warning_that_names_cause_and_entry() -> None:
     lost = checkup.of_failure(run(2, None, "lost"), {**diagnosis, "evidence": []}, [], None)
     assert lost.fact == "false: lost, oom (host-ram)"
     assert checkup.is_well([row, lost])
+
+
+def test_backups_over_their_bound_are_a_warning() -> None:
+    kept = {"keep_days": 14.0, "keep_gb": 1.0}
+    known = {"count": 3, "newest_at": 2.0, "oldest_at": 1.0, "disk_bytes": 1 << 29}
+    over = {**known, "disk_bytes": 5 << 30}
+    found = checkup.of_clones(picture(a_clone(backups=known), a_clone(backups=over), backups_kept=kept))
+    rows = [row for row in found if row.part == "backups"]
+    assert levels(rows) == [("local", "ok"), ("host", "warn")]
+    assert rows[0].fact == "3 take 0.50 GiB; kept 14 days or 1 GB"

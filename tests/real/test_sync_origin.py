@@ -83,12 +83,8 @@ def test_going_along_moves_both_clones_and_keeps_what_they_had(clones: ThreeClon
     assert set(clones.heads().values()) == {back}
     for place in ("local", "host"):
         assert not clones.path(place, "src/secret.py").exists()
-        (kept,) = [
-            ref
-            for ref in clones.backups(place)
-            if ref.endswith("/HEAD") and secret == clones.git(place, "rev-parse", ref)
-        ]
-        assert clones.git(place, "show", f"{kept}:src/secret.py") == "src/secret.py"
+        (kept,) = [ref for ref in clones.backups(place) if secret == clones.git(place, "rev-parse", f"{ref}^1")]
+        assert clones.git(place, "show", f"{kept}^1:src/secret.py") == "src/secret.py"
         assert clones.git(place, "reflog", "-1", "--format=%gs", "main") == "hemma sync: go along with origin"
     assert clones.text("host", "src/train.py") == "STEPS = 7\n"
     assert clones.git("host", "status", "--porcelain") == "M src/train.py"
@@ -164,7 +160,7 @@ def test_own_commits_on_lost_ones_are_picked_anew(clones: ThreeClones, sync: Syn
         assert not clones.path(place, "src/secret.py").exists()
         assert (clones.text(place, "src/two.py"), clones.text(place, "docs/mine.md")) == ("two", "mine")
     for commit, place in ((own[1], "host"), (mine, "local")):
-        assert commit in clones.git(place, "for-each-ref", "--format=%(objectname)", "refs/hemma/backup").split()
+        assert commit in [clones.git(place, "rev-parse", f"{ref}^1") for ref in clones.backups(place)]
 
 
 def test_an_own_commit_that_conflicts_waits_for_a_person(clones: ThreeClones, sync: Sync) -> None:

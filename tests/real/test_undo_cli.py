@@ -46,16 +46,16 @@ def test_what_a_run_took_comes_back_and_the_undo_can_be_undone(cli: Cli, clone: 
     said = ok(cli, "undo", "--dry-run")
     assert said.startswith("would    2 files")
     assert not (clone.path / "notes.txt").exists()
-    said = ok(cli, "undo")
+    said = ok(cli, "undo", "-y")
     assert (clone.path / "notes.txt").read_text() == "never added\n"
     assert (clone.path / "README.md").read_text() == "an edit\n"
     assert (clone.path / "made-since").read_text() == "stays\n"
     assert "stays    made-since" in said
     again = said.rpartition("hemma undo ")[2].strip()
-    said = ok(cli, "undo", again)
+    said = ok(cli, "undo", "-y", again)
     assert not (clone.path / "README.md").exists()
     assert "stays    notes.txt" in said  # for that backup it is a file made since
-    ok(cli, "undo", ran["run_id"])
+    ok(cli, "undo", "-y", ran["run_id"])
     assert (clone.path / "README.md").read_text() == "an edit\n"
     assert ok(cli, "undo", "last").startswith("ok       as it was")
 
@@ -67,7 +67,7 @@ def test_one_file_is_chosen_by_its_place_in_the_local_clone(cli: Cli, clone: Rep
     (clone.path / "src").mkdir()
     (clone.path / "src/a.py").write_text("a\n")
     ok(cli, "run", "--", "rm", "-r", "src", "notes.txt")
-    ok(cli, "undo", "last", "a.py", cwd=here.path / "src")
+    ok(cli, "undo", "-y", "last", "a.py", cwd=here.path / "src")
     assert (clone.path / "src/a.py").read_text() == "a\n"
     assert not (clone.path / "notes.txt").exists()
     done = cli("undo", "last", "nothing.py", cwd=here.path)
@@ -83,6 +83,55 @@ def test_the_list_says_what_each_would_change(cli: Cli, clone: RepositoryOnHost)
     assert [row["changes"]["files"] for row in rows] == [[], ["notes.txt"]]
     assert all(row["reason"] == "before a run" for row in rows)
     assert "1 file" in ok(cli, "undo", "--list")
+
+
+def test_it_asks_and_without_a_terminal_it_changes_nothing(cli: Cli, clone: RepositoryOnHost) -> None:
+    ok(cli, "run", "--", "rm", "notes.txt")
+    for more in ([], ["--json"]):
+        done = cli("undo", "last", *more)
+        assert (done.returncode, b"no terminal to ask at" in done.stderr) == (75, True)
+        assert not (clone.path / "notes.txt").exists()
+    assert cli("undo", "--json", "-y").returncode == 0
+    assert (clone.path / "notes.txt").exists()
+    assert ok(cli, "undo", "last").startswith("ok       as it was")  # there is nothing to ask
+
+
+def test_another_undo_goes_further_back_and_the_way_forward_has_a_name(cli: Cli, clone: RepositoryOnHost) -> None:
+    notes, forward = clone.path / "notes.txt", list[str]()
+    for text in ("one", "two", "three"):
+        ok(cli, "run", "--shell", f"echo {text} > notes.txt")
+    for text in ("two\n", "one\n", "never added\n"):
+        said = ok(cli, "undo", "-y")
+        assert notes.read_text() == text
+        forward.append(said.rpartition("undo this: hemma undo ")[2].strip())
+    assert "nothing to undo" in ok(cli, "undo", "-y")
+    assert notes.read_text() == "never added\n"
+    ok(cli, "undo", "-y", forward[0])
+    assert notes.read_text() == "three\n"
+    # What was done since another run is the newest thing again.
+    ok(cli, "run", "--", "rm", "README.md")
+    ok(cli, "undo", "-y")
+    assert ((clone.path / "README.md").exists(), notes.read_text()) == (True, "three\n")
+
+
+def test_a_chosen_file_goes_further_back_by_itself(cli: Cli, clone: RepositoryOnHost, tmp_path: Path) -> None:
+    for text in ("one", "two"):
+        ok(cli, "run", "--shell", f"echo {text} > notes.txt; echo {text} > README.md")
+    for text in ("one\n", "never added\n"):
+        ok(cli, "undo", "-y", "notes.txt", cwd=clone.path)
+        assert (clone.path / "notes.txt").read_text() == text
+    assert (clone.path / "README.md").read_text() == "two\n"
+    ok(cli, "undo", "-y")
+    assert (clone.path / "README.md").read_text() == "one\n"
+
+
+def test_which_run_has_which_backup_and_what_they_take(cli: Cli, clone: RepositoryOnHost) -> None:
+    ok(cli, "run", "--", "true")
+    (run,) = json.loads(ok(cli, "ps", "--all", "--json"))
+    assert run["backup"] in clone.git("for-each-ref", "--format=%(refname)", "refs/hemma/backup")
+    assert run["backup"] in ok(cli, "ps", "--all", "--wide")
+    assert run["backup"] not in ok(cli, "ps", "--all")
+    assert "host  1 backups, 0.0 MB of disk; kept 14 days or 1 GB" in ok(cli, "status", cwd=clone.path)
 
 
 def test_names_that_mean_nothing_or_two_things_are_refused(cli: Cli, clone: RepositoryOnHost, tmp_path: Path) -> None:
@@ -106,7 +155,7 @@ def test_the_local_clone_has_the_same_undo(cli: Cli, tmp_path: Path) -> None:
     (here.path / "mine").write_text("mine\n")
     snapshot.take(str(here.path), reason="before sync")
     (here.path / "mine").unlink()
-    ok(cli, "undo", "--local", cwd=here.path)
+    ok(cli, "undo", "-y", "--local", cwd=here.path)
     assert (here.path / "mine").read_text() == "mine\n"
 
 

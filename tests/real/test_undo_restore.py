@@ -190,13 +190,13 @@ def test_killed_at_any_step_it_is_completed_by_another_undo(clone: RepositoryOnH
 
 def test_old_backups_go_and_git_keeps_what_is_still_named(clone: RepositoryOnHost) -> None:
     made: list[snapshot.Snapshot] = []
-    for text in ("one", "two", "three"):
-        (clone.path / "work").write_text(text * 700)
-        (clone.path / "big").write_bytes(text.encode() * 2000)
-        made.append(taken(clone, limits=Limits(file_bytes=4000)))
+    works = [os.urandom(9000) for _ in range(3)]
+    for work in works:
+        (clone.path / "work").write_bytes(work)
+        made.append(taken(clone))
     blob = clone.git("rev-parse", f"{made[0].ref}:files/work")
     assert backups.prune(str(clone.path)).removed == []
-    pruned = backups.prune(str(clone.path), keep_bytes=6000)
+    pruned = backups.prune(str(clone.path), keep_bytes=25_000)
     assert pruned.removed == [made[0].ref]
     assert [each.ref for each in backups.backups(str(clone.path))] == [made[2].ref, made[1].ref]
     clone.git("gc", "-q", "--prune=now")
@@ -204,7 +204,7 @@ def test_old_backups_go_and_git_keeps_what_is_still_named(clone: RepositoryOnHos
     clone.git("fsck", "--strict")
     assert backups.prune(str(clone.path), keep_days=0).kept == 1
     restore.restore(str(clone.path), made[2].ref)
-    assert (clone.path / "work").read_text() == "three" * 700
+    assert (clone.path / "work").read_bytes() == works[2]
 
 
 def test_a_sparse_checkout_made_since_ends_with_the_undo(clone: RepositoryOnHost) -> None:
