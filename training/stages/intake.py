@@ -81,7 +81,7 @@ def surveyed(course: Course) -> dict[str, Any]:
         raise Stop(
             "resource_unavailable",
             f"the training environment ({python}, `python:` of the manifest) {what}",
-            command("hemma run -- {} -m pip list   (the `train` group must be installed there)", python),
+            command("hemma run -- {} -m pip list   (the train group must be installed there)", python),
         )
     course.survey = end.result
     return end.result
