@@ -13,6 +13,10 @@ from typing import Any, Literal
 
 Level = Literal["ERROR", "WARN", "INFO"]
 LEARNING_RATE = ("learning_rate",)
+NOTHING_LEARNT = (
+    "the loss does not depend on what is trained: learning data by heart, rewards that are all alike (grpo), "
+    "pairs that are equal (dpo), or labels that are all masked"
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class Limits:
     divergence_share: float = 0.5
     divergence_gap: float = 0.3
     divergence_patience: int = 5
+    ruin_gap: float = 10.0
+    ruin_factor: float = 1.0
     plateau_observations: int = 200
     plateau_share: float = 0.005
     overfitting_evaluations: int = 3
@@ -85,9 +91,11 @@ CAUSES: Mapping[str, Cause] = {
     ),
     "diverged": Cause("ERROR", "Loss diverged", "stop; learning_rate x 0.1", LEARNING_RATE),
     "zero-loss": Cause(
-        "ERROR", "Loss is exactly zero", "stop; every label is masked, or a NaN is filtered out: look at one batch's labels"
+        "ERROR",
+        "Loss is exactly zero",
+        "stop; every label is masked (the audit's trained-tokens), the model knows the data by heart, or a NaN is filtered out",
     ),
-    "zero-gradient": Cause("ERROR", "Gradient is zero", "stop; nothing is trainable: look at requires_grad and the labels"),
+    "zero-gradient": Cause("ERROR", "Gradient is zero", "stop; " + NOTHING_LEARNT),
     "stalled": Cause("ERROR", "No step in a long time", "look at the log's tail and the GPU; a collective may hang"),
     "out-of-memory": Cause("ERROR", "Out of GPU memory", "the next rung of the memory ladder; same effective batch size"),
     "loss-spike": Cause("WARN", "Loss spike", "watch; when it repeats, lower max_grad_norm or learning_rate", LEARNING_RATE),

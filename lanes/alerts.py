@@ -42,10 +42,12 @@ class Series:
     best: float = math.inf
     best_at: int = 0
     over: int = 0
+    first: float = math.nan
 
     def add(self, value: float, significant: float) -> None:
         """Take in one finite value; `best` moves when the smoothed value is lower by the share `significant`."""
         self.count += 1
+        self.first = value if self.count == 1 else self.first
         self.recent = [*self.recent[-(WINDOW - 1) :], value]
         rate = max(SMOOTHING, 1 / self.count)
         self.smoothed = value if self.count == 1 else self.smoothed + rate * (value - self.smoothed)
@@ -177,7 +179,12 @@ def _loss(watch: Watch, values: Mapping[str, float]) -> Iterator[_Finding]:
         yield _Finding("loss-spike", "loss", loss, over, loss > over, f"median={middle:.6g}")
     wild = known.best + max(limits.divergence_gap, limits.divergence_share * abs(known.best))
     known.over = known.over + 1 if known.smoothed > wild and known.count > limits.warm_up else 0
-    yield _Finding("diverged", "loss", known.smoothed, wild, known.over >= limits.divergence_patience)
+    # No window is needed to see a loss that is worse than any guess: from the second observation on (lr 50: 5.98, 50,834).
+    ruined = known.first + max(limits.ruin_gap, limits.ruin_factor * abs(known.first))
+    if loss > ruined:
+        yield _Finding("diverged", "loss", loss, ruined, True, f"first={known.first:.6g}")
+    else:
+        yield _Finding("diverged", "loss", known.smoothed, wild, known.over >= limits.divergence_patience)
     since = known.count - known.best_at
     flat = since >= limits.plateau_observations
     yield _Finding("plateau", "loss", known.smoothed, known.best, flat, f"observations={since}")

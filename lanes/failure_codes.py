@@ -88,7 +88,14 @@ _CODES: tuple[tuple[Category, Route, Mapping[str, str]], ...] = (
             "wrong-type": "one text per row where text is expected (no lists, numbers or missing values)",
         },
     ),
-    ("dataset_schema_mismatch", "person", {"data-missing": "the data is empty or not there: name where it is"}),
+    (
+        "dataset_schema_mismatch",
+        "person",
+        {
+            "data-missing": "no row is left to train on: the data is not there, or every answer was cut off by the length (the data audit says "
+            "which)"
+        },
+    ),
     (
         "auth_token",
         "person",

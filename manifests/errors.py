@@ -23,6 +23,9 @@ from __future__ import annotations
 
 from manifests.commands import Command, Remedy
 
+# The exit code of an executor whose interpreter lacks what it needs to say anything (EX_CONFIG).
+LACKS_PACKAGE = 78
+
 
 class HemmaError(Exception):
     """An expected failure: `message` states the fact, `remedy` is something to paste, `code` is a stable word."""

@@ -140,6 +140,14 @@ def near_misses(model: BaseModel, prefix: str = "") -> list[tuple[str, str]]:
     return found
 
 
+def slip_for(key: str, given: object) -> str | None:
+    """The key of `given` (what a person wrote at this level) that looks like a slip for the missing `key`; None without one."""
+    if not isinstance(given, Mapping):
+        return None
+    words = [str(each) for each in cast("Mapping[object, object]", given)]
+    return next(iter(difflib.get_close_matches(key, words, n=1, cutoff=0.75)), None)
+
+
 def slips(model: BaseModel) -> list[str]:
     """The same as sentences for people."""
     return [f"`{key}` is unknown; did you mean `{_beside(key, meant)}`?" for key, meant in near_misses(model)]

@@ -7,7 +7,7 @@ silently (S1-R09, S4-R04). A person writes it, so every fault is a UsageError wi
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 from manifests.adapters import Integrate
 from manifests.commands import command
 from manifests.errors import UsageError
-from manifests.model import FileModel, Model, RepoPath, demand_size, faults, slips
+from manifests.model import FileModel, Model, RepoPath, demand_size, faults, slip_for, slips
 
 Method = Literal["sft", "dpo", "grpo", "reward", "causal-lm"]
 Packing = Literal["none", "bfd", "bfd_split", "wrapped", "best-fit"]
@@ -180,7 +180,7 @@ def parse(text: str, name: str) -> TrainManifest:
     try:
         manifest = TrainManifest.model_validate(value)
     except ValidationError as error:
-        said = "; ".join(f"{key or 'the manifest'}: {rule}" for key, rule in faults(error))
+        said = "; ".join(_said(key, rule, value) for key, rule in faults(error))
         raise UsageError(
             f"{name}: {said}", remedy=command("$EDITOR {}   (a whole one: hemma train --example)", name)
         ) from error
@@ -188,6 +188,16 @@ def parse(text: str, name: str) -> TrainManifest:
     if misspelt:
         raise UsageError(f"{name}: " + "; ".join(misspelt), remedy=command("$EDITOR {}", name))
     return manifest
+
+
+def _said(key: str, rule: str, written: object) -> str:
+    """One fault for people; of a key that is missing, the one that was most likely meant to be it."""
+    above, _, last = key.rpartition(".")
+    for part in above.split(".") if above else ():
+        written = cast("dict[str, object]", written).get(part) if isinstance(written, dict) else None
+    slip = slip_for(last, written) if rule == "Field required" else None
+    beside = f"{above}." if above else ""
+    return f"`{beside}{slip}` is unknown; did you mean `{key}`?" if slip else f"{key or 'the manifest'}: {rule}"
 
 
 EXAMPLE = """\

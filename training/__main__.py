@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from manifests.errors import HemmaError
+from manifests.errors import LACKS_PACKAGE, HemmaError
 from manifests.files import read_json, write_json
 
 USAGE = "usage: payload.zip execute JOB | work NAME JOB RESULT"
@@ -32,7 +32,12 @@ def main() -> int:
 
 
 def _execute(path: Path) -> int:
-    from training.executor import execute
+    try:
+        from training.executor import execute
+    except ModuleNotFoundError as error:
+        # Before the first event: the exit code alone reaches whoever follows, this line the run's log.
+        print(f"failed   {sys.executable} lacks the package {error.name}", file=sys.stderr)
+        return LACKS_PACKAGE
 
     # Beside the supervisor's own files, which have their own events.
     folder = Path(os.environ["HEMMA_RUN_DIR"]) / "training"

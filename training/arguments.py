@@ -145,12 +145,6 @@ def check_length(job: Mapping[str, Any]) -> list[Finding]:
     return [Finding("error", LENGTH, fact, f"remove it: sequence_length: {frozen} is what counts")]
 
 
-def check_request(job: Mapping[str, Any]) -> list[Finding]:
-    """All that can be said of a request's arguments before anything is loaded; an error blocks (S11-R21, S13-R33)."""
-    found = [*check(str(job["method"]), job.get("arguments") or {}), *check_length(job)]
-    return [*found, *check_packing(job)] if job["method"] == "sft" else found
-
-
 def check_packing(job: Mapping[str, Any]) -> list[Finding]:
     """What does not go with the way rows are packed: TRL would refuse it late, or leave it out without a word (S5-R18)."""
     said, packing = renamed("sft", job.get("arguments") or {}), str(job.get("packing") or "none")
@@ -216,10 +210,11 @@ def _unknown(name: str, value: Any, fields: Mapping[str, Any], cls: str, every: 
         return [Finding("error", name, f"is gone from the installed {cls}: {known.note}", f"remove {name}")]
     successor = known.successor
     if successor in every:
-        fact = f"is the old name of {successor}, which is given too"
+        is_old = is_renamed(name)
+        fact = f"is {'the old name of' if is_old else 'a slip for'} {successor}, which is given too"
         return [Finding("error", name, fact, f"remove {name}", successor)]
     if not (known.keeps_value and is_renamed(name)):
-        fact = f"is no argument of the installed {cls}; {successor}: {known.note}"
+        fact = f"is no argument of the installed {cls}; did you mean {successor}? ({known.note})"
         return [Finding("error", name, fact, f"write {successor}", successor)]
     if successor in OF_THE_MANIFEST:
         return _one(successor, value, fields, cls, {})

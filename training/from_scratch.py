@@ -19,13 +19,14 @@ import numpy as np
 import torch
 
 from lanes.precision import PrecisionPlan
-from training.arguments import build_config, check_request, effective_batch_size
+from training.arguments import build_config, effective_batch_size
 from training.checkpoint_writer import Capture, CheckpointWriter
 from training.checkpoints import STATE, Checkpoint, read_state
 from training.findings import Finding
 from training.models import DTYPES, load_model, load_tokenizer, trainable
 from training.monitor import Monitor
 from training.native_config import NativeConfig
+from training.request_checks import check_request
 from training.trainer_state import request_digest, rng_state, versions
 from training.trl_trainer import KEPT_CHECKPOINTS, publish_model
 

@@ -102,7 +102,8 @@ def load_model(job: Mapping[str, Any], folder: Path, precision: PrecisionPlan, *
     spec = job["model"]
     # fp32 weights under autocast: a full fine-tune in bare bf16 loses updates smaller than the weight's last bit.
     dtype = DTYPES[precision.dtype] if job.get("lora") and precision.dtype != "fp16" else torch.float32
-    more: dict[str, Any] = {"dtype": dtype, "attn_implementation": precision.attention}
+    config = load_config(job) if source is None else AutoConfig.from_pretrained(source)
+    more: dict[str, Any] = {"dtype": dtype, **attention(config, precision)}
     if source is None and not spec.get("config"):
         more |= {"revision": spec.get("revision"), "trust_remote_code": bool(spec.get("trust_remote_code"))}
     set_seed(int(job.get("seed", 42)))
@@ -110,6 +111,29 @@ def load_model(job: Mapping[str, Any], folder: Path, precision: PrecisionPlan, *
     if job["method"] == "reward":
         kind, more = AutoModelForSequenceClassification, {**more, "num_labels": 1}
     return _from_library(lambda: kind.from_pretrained(name, **more), f"the model {name}")
+
+
+def attention(config: PreTrainedConfig, precision: PrecisionPlan) -> dict[str, str]:
+    """The attention to ask for: FlashAttention where the plan has it and the model's class too, else the class's own choice.
+
+    That is `sdpa` for a class that has it. A model without attention (Mamba), or with an older one, refuses to be told.
+    """
+    kind: Any = AutoModelForCausalLM._model_mapping.get(type(config), None)  # noqa: SLF001 - transformers has no other door
+    is_flash = precision.attention == "flash_attention_2" and getattr(kind, "_supports_flash_attn", False)
+    return {"attn_implementation": "flash_attention_2"} if is_flash else {}
+
+
+def named_modules(config: PreTrainedConfig, method: str) -> dict[str, bool]:
+    """The names of all modules of a model of this config, and whether each is one that an adapter can take; nothing is allocated."""
+    kind: Any = AutoModelForSequenceClassification if method == "reward" else AutoModelForCausalLM
+    with torch.device("meta"):
+        model = kind.from_config(config)
+    leaves = (torch.nn.Linear, torch.nn.Embedding, torch.nn.Conv1d)
+    return {
+        name: isinstance(each, leaves) or type(each).__name__ == "Conv1D"
+        for name, each in model.named_modules()
+        if name
+    }
 
 
 def adapter_config(job: Mapping[str, Any]) -> Any | None:

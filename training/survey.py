@@ -13,8 +13,10 @@ from typing import Any, cast
 from lanes.memory_plan import Architecture, Setup, duration_s, estimate, first_micro_batch_that_fits
 from lanes.precision import Gpu, Host, PrecisionPlan
 from lanes.precision import plan as precision_plan
-from training.arguments import check_request
 from training.content import versions
+from training.errors import TrainingError
+from training.findings import Finding
+from training.request_checks import check_request
 
 DISTRIBUTIONS = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "trackio")
 # A step of a small model is bound by its own bookkeeping, not by arithmetic: measured on two CPU cores.
@@ -30,9 +32,10 @@ def survey(job: dict[str, Any]) -> dict[str, Any]:
     model, missing = _model(job, root)
     gpus = _gpus()
     precision = precision_plan(gpus[0] if gpus else None, Host(devices=max(1, len(gpus))))
-    findings = [each.as_dict() for each in check_request(job)]
+    missing = missing or _tokenizer_missing(job, root)
+    findings = [each.as_dict() for each in [*check_request(job), *([] if missing else _of_model(job, root))]]
     return {
-        "missing": missing or _tokenizer_missing(job, root),
+        "missing": missing,
         "model": model,
         "versions": versions(DISTRIBUTIONS),
         "findings": findings,
@@ -40,6 +43,15 @@ def survey(job: dict[str, Any]) -> dict[str, Any]:
         "precision": _precision_facts(precision),
         "plan": _plan(job, root, model, gpus),
     }
+
+
+def _of_model(job: dict[str, Any], root: Path) -> list[Finding]:
+    from training.model_checks import check_model
+
+    try:
+        return check_model({**job, "root": str(root)})
+    except TrainingError as error:
+        return [Finding("error", "model", error.message, error.remedy)]
 
 
 def _model(job: dict[str, Any], root: Path) -> tuple[dict[str, Any], str]:

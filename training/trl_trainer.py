@@ -15,7 +15,7 @@ from typing import Any
 from transformers import TrainerState
 
 from lanes.precision import PrecisionPlan
-from training.arguments import build_config, check_request, effective_batch_size
+from training.arguments import build_config, effective_batch_size
 from training.callback import attach
 from training.checkpoint_writer import CheckpointWriter
 from training.checkpoints import MANIFEST, STATE, Checkpoint, damage_of, newest_valid
@@ -23,6 +23,7 @@ from training.errors import CheckpointBroken
 from training.findings import Finding
 from training.models import adapter_config, load_model, load_tokenizer, trainable
 from training.monitor import Monitor
+from training.request_checks import check_request
 from training.trainer_state import METHOD_STATE
 
 KEPT_CHECKPOINTS = 3

@@ -21,8 +21,8 @@ from controller.reports import console
 from controller.reports.console import Table
 from lanes.verdict import Verdict
 from manifests import visible
-from manifests.commands import command
-from manifests.errors import HemmaError, UsageError
+from manifests.commands import command, joined
+from manifests.errors import LACKS_PACKAGE, HemmaError, UsageError
 from manifests.files import atomic_write
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def train(
         return
     if not as_json:
         console.line(console.err(), "ok", f"run {run_id}; Ctrl-C leaves, it goes on")
-    _follow(settings, run_id, as_json=as_json)
+    _follow(settings, run_id, as_json=as_json, python=flow.python_of(request))
 
 
 def _with_usual(manifest: TrainManifest, host: str, *, as_json: bool) -> TrainManifest:
@@ -113,7 +113,7 @@ def watch(run: Run = "last", *, host: OnHost = None, as_json: AsJson = False) ->
     _follow(settings_for(host), run, as_json=as_json)
 
 
-def _follow(settings: dict[str, Any], run: str, *, as_json: bool) -> None:
+def _follow(settings: dict[str, Any], run: str, *, as_json: bool, python: str = "") -> None:
     """Show a run's events to its end and leave with its exit code."""
     from controller.reports.training import EventScreen
 
@@ -138,11 +138,24 @@ def _follow(settings: dict[str, Any], run: str, *, as_json: bool) -> None:
         raise stopped
     code = run_flow.exit_code_of(end, session.run_id)
     if code and not screen.seen:
-        console.line(console.err(), "failed", f"the executor ended with {code} before its first event")
-        console.do(
-            console.err(), command("hemma doctor {}   (all it wrote: hemma logs {})", session.run_id, session.run_id)
-        )
+        _say_no_executor(code, str(session.run_id), python or "what `python:` names")
     raise typer.Exit(code)
+
+
+def _say_no_executor(code: int, run_id: str, python: str) -> None:
+    """Why an executor said nothing: its interpreter is not there, lacks what it needs itself, or the run's log knows."""
+    logs = command("hemma logs {}", run_id)
+    if code in (126, 127):
+        console.line(
+            console.err(), "failed", f"there is no interpreter {python} on the host (`python:` of the manifest)"
+        )
+        console.do(console.err(), command("hemma run -- ls -l {}   (then `python:` in the manifest)", python))
+    elif code == LACKS_PACKAGE:
+        console.line(console.err(), "failed", f"the interpreter {python} lacks a package that Hemma's executor needs")
+        console.do(console.err(), joined((logs, "then install the `train` group there")))
+    else:
+        console.line(console.err(), "failed", f"the executor ended with {code} before its first event")
+        console.do(console.err(), command("hemma doctor {}   (all it wrote: hemma logs {})", run_id, run_id))
 
 
 def _say_known_of(settings: dict[str, Any], run_id: str) -> None:

@@ -203,3 +203,22 @@ def test_the_smoothed_value_of_a_metric_is_there_once_it_was_seen() -> None:
     watch.observe(1, {"loss": 2.0}, 0.0)
     watch.observe(1, {"loss": 2.0}, 1.0)
     assert watch.smoothed("loss") == 2.0
+
+
+def test_a_loss_that_leaps_is_seen_at_the_second_line() -> None:
+    [alert] = told([{"loss": 5.98}, {"loss": 50_834.0}])
+    assert (alert.code, alert.level, alert.step, alert.value) == ("diverged", "ERROR", 2, 50_834.0)
+    assert "first=5.98" in alert.text
+    # Once, and after a resume from the first line too.
+    watch = Watch()
+    assert watch.observe(1, {"loss": 5.98}, 1.0) == []
+    again = Watch.resumed(json.loads(json.dumps(watch.state())))
+    assert [each.code for each in again.observe(2, {"loss": 50_834.0}, 2.0)] == ["diverged"]
+    assert again.observe(3, {"loss": 60_000.0}, 3.0) == []
+
+
+@pytest.mark.parametrize(
+    "losses", [[0.02, 0.9, 3.0], [11.9, 12.4, 11.0], [0.69, 4.0, 0.5], [2.0, 9.0, 2.5], [-30.0, -18.0], [120.0, 240.0]]
+)
+def test_batches_that_differ_are_no_divergence(losses: list[float]) -> None:
+    assert "diverged" not in codes([{"loss": loss} for loss in losses])

@@ -41,6 +41,9 @@ def test_unknown_fields_are_kept() -> None:
     ("changes", "words"),
     [
         ({"method": None}, "method: Field required"),
+        ({"method": None, "metod": "sft"}, "`metod` is unknown; did you mean `method`?"),
+        ({"dataset": {"sorce": "a"}}, "`dataset.sorce` is unknown; did you mean `dataset.source`?"),
+        ({"sequence_lenght": 64}, "did you mean `sequence_length`"),
         ({"method": "ppo"}, "method"),
         ({"method": "grpo"}, "dataset.reward"),
         ({"method": "causal-lm", "lora": {}}, "lora belongs to"),

@@ -13,8 +13,8 @@ import torch
 
 from tests.training.support import cpu, make_job, sentence
 from training import datasets_of_job, sft, work
-from training.arguments import check_request
 from training.models import load_tokenizer
+from training.request_checks import check_request
 
 LENGTH = 64
 pytestmark = pytest.mark.req("S5-R18")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
+from manifests.commands import command
 from manifests.errors import HemmaError
 from training.children import run_child
 from training.course import Course, Found, Stop, check
@@ -74,10 +76,12 @@ def surveyed(course: Course) -> dict[str, Any]:
         timeout_s=SURVEY_TIMEOUT_S,
     )
     if not end.is_ok or end.result is None:
+        python, lacking = course.job["python"], re.search(r"No module named '([\w.]+)'", end.last_line)
+        what = f"lacks the package {lacking[1]}" if lacking else f"cannot look at the request: {end.last_line}"
         raise Stop(
             "resource_unavailable",
-            f"the training environment cannot look at the request: {end.last_line}",
-            f"hemma run -- {course.job['python']} -m pip list   (the `train` group must be installed there)",
+            f"the training environment ({python}, `python:` of the manifest) {what}",
+            command("hemma run -- {} -m pip list   (the `train` group must be installed there)", python),
         )
     course.survey = end.result
     return end.result
