@@ -31,7 +31,7 @@ class Size:
 
     files: tuple[int, ...] = (1_000, 20_000, 50_000)
     dirty: int = 20
-    rounds: int = 11
+    rounds: int = 21
 
 
 QUICK = Size(files=(60,), dirty=4, rounds=1)

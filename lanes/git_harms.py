@@ -21,13 +21,19 @@ OWN_CALLS = "own-calls"
 
 # What words leave open and the repository knows. FILE: is the word a file, and no commit? MOVES: does `reset WORD` take
 # commits away from the branch? REF: is there such a ref already (UNLESS_CURRENT: and it is not HEAD's own)? BACK: does the
-# ref, as it is, hold what the new value does not? SEEN: whoever sees the real call (aliases expanded, a snapshot taken
+# ref, as it is, hold what the new value does not? DIRTY: do tracked files of these paths differ from HEAD or index? LAST: is
+# one of these refs the only one that holds its commits? THERE: is there such an entry? AHEAD: has the branch commits that its
+# upstream (or this remote and branch) has not? SEEN: whoever sees the real call (aliases expanded, a snapshot taken
 # before) has nothing to fear.
 FILE = "file"
 MOVES = "moves"
 REF = "ref"
 UNLESS_CURRENT = "unless-current"
 BACK = "back"
+DIRTY = "dirty"
+LAST = "last"
+THERE = "there"
+AHEAD = "ahead"
 SEEN = "seen"
 
 

@@ -95,12 +95,15 @@ def _command(command: str, arguments: tuple[str, ...]) -> Found:
     # Behind an abbreviated option with a value, the second word may be the subcommand.
     for key in (command, *(f"{command} {word}" for word in words.positionals[: 1 + words.is_doubtful])):
         if harm := harms.REFUSED.get(key):
-            yield harm, _shown(key)
+            yield _in_doubt(key, harm, words), _shown(key)
         if (harm := harms.REFUSED_UNLESS_DRY.get(key)) and not _is_dry(words):
             yield harm, _shown(key)
         for flag, harm in harms.REFUSED_FLAGS.get(key, {}).items():
             if typed := words.typed(flag, harms.EXACT.get(command, ())):
-                yield (_if_there(key, words, arguments) if harm is harms.OVERWRITES_REF else harm), _shown(key, typed)
+                named = (
+                    _if_there(key, words, arguments) if harm is harms.OVERWRITES_REF else _in_doubt(key, harm, words)
+                )
+                yield named, _shown(key, typed)
     if closer := _CLOSER.get(command):
         yield from closer(command, words, arguments)
 
@@ -135,7 +138,9 @@ def _pull(command: str, words: Words, _: tuple[str, ...]) -> Found:
     for name, value in words.longs:
         is_off = name == "rebase" and value in ("false", "no", "off", "0")
         if "rebase".startswith(name) and not is_off:
-            yield harms.REWRITES, _shown(command, f"--{name}" if value is None else f"--{name}={value}")
+            is_plain = value in (None, "true", "merges")
+            harm = _in_doubt(command, harms.REWRITES, words) if is_plain else harms.REWRITES
+            yield harm, _shown(command, f"--{name}" if value is None else f"--{name}={value}")
     yield from _fetch(command, words, ())
 
 
@@ -161,6 +166,25 @@ def _push(command: str, words: Words, _: tuple[str, ...]) -> Found:
             yield harms.FORCES_ORIGIN, _shown(command, refspec)
         elif refspec.startswith(":") and refspec != ":":
             yield harms.DELETES_AT_ORIGIN, _shown(command, refspec)
+
+
+def _in_doubt(key: str, harm: Harm, words: Words) -> Harm:
+    """The harm with the question that tells whether there is anything to lose, where the words are certain enough to ask it."""
+    given, doubt = words.positionals, None
+    if words.is_doubtful or any(word.startswith("-") for word in given):
+        return harm
+    if harm is harms.DELETES_REF and key in ("branch", "tag") and given and not {"r", "a"} & set(words.shorts):
+        folder = "refs/heads/" if key == "branch" else "refs/tags/"
+        doubt = Doubt(harms.LAST, tuple(folder + name for name in given)) if not words.typed("--remotes") else None
+    elif harm is harms.DROPS_STASH:
+        doubt = Doubt(harms.THERE, given[1:2] or ("refs/stash",))
+    elif harm is harms.REWRITES and key == "pull" and len(given) in (0, 2) and ":" not in "".join(given):
+        doubt = Doubt(harms.AHEAD, given)
+    elif harm is harms.DISCARDS and key in ("checkout", "restore"):
+        paths = (*given, *(words.paths or ()))
+        is_told = not words.typed("--pathspec-from-file") and not words.typed("-p") and not words.typed("--patch")
+        doubt = Doubt(harms.DIRTY, paths) if paths and is_told else None
+    return dataclasses.replace(harm, doubt=doubt) if doubt else harm
 
 
 def _if_there(key: str, words: Words, arguments: tuple[str, ...]) -> Harm:
@@ -198,10 +222,10 @@ def _checkout(command: str, words: Words, _: tuple[str, ...]) -> Found:
     if any(words.typed(flag) for flag, harm in harms.REFUSED_FLAGS[command].items() if harm is harms.CHOOSES):
         return  # the flag has said it
     if words.paths:
-        yield harms.DISCARDS, _shown(command, "--", *words.paths[:1])
+        yield _in_doubt(command, harms.DISCARDS, words), _shown(command, "--", *words.paths[:1])
     makes_one = words.surely("-b", "--orphan", "--detach", "-d", "--track", "-t") and not words.denies("detach")
     if len(words.positionals) > 1 or (words.positionals and words.is_doubtful):
-        yield harms.DISCARDS, _shown(command, *words.positionals[:2])
+        yield _in_doubt(command, harms.DISCARDS, words), _shown(command, *words.positionals[:2])
     elif words.positionals and not makes_one and words.paths is None and not _is_commit(words.positionals[0]):
         name = words.positionals[0]
         does = "throws away the changes of a file of that name, if there is one"
@@ -216,7 +240,7 @@ def _is_commit(word: str) -> bool:
 
 def _restore(command: str, words: Words, _: tuple[str, ...]) -> Found:
     if not words.surely("-S", "--staged") or words.denies("staged"):
-        yield harms.DISCARDS, _shown(command, *words.positionals[:1])
+        yield _in_doubt(command, harms.DISCARDS, words), _shown(command, *words.positionals[:1])
 
 
 def _branch(command: str, words: Words, _: tuple[str, ...]) -> Found:

@@ -64,6 +64,7 @@ class Status(NamedTuple):
 
     changed: list[bytes]  # differ from the index, or are untracked: their bytes are nowhere in git
     deleted: list[bytes]  # in the index, not in the work tree
+    untracked: list[bytes]  # those of them that git does not track
     nested: list[bytes]  # repositories inside this one
     unmerged: dict[bytes, list[Side]]
     intended: list[bytes]  # added by `git add -N`
@@ -116,12 +117,20 @@ class Asked(NamedTuple):
                     question.end()
 
 
+def has_idle_processor() -> bool:
+    """Whether a second git beside the first gets a processor of its own; where none is idle it only costs a tenth more work."""
+    try:
+        return os.getloadavg()[0] < (os.cpu_count() or 1) - 0.5
+    except OSError:
+        return False
+
+
 def ask(clone: Clone, known: dict[str, object]) -> Asked:
     """Begin a look at the clone: git works while the caller goes on. `known` is what was noted last time."""
     filters_key = _filters(clone, known)
     index = stat_of(os.path.join(clone.git_dir, b"index"))
     started = time.monotonic()
-    is_large = index is not None and index.size > _LARGE_INDEX and (os.cpu_count() or 1) > 1
+    is_large = index is not None and index.size > _LARGE_INDEX and has_idle_processor()
     return Asked(
         clone.ask(*STATUS, "--untracked-files=%s" % ("no" if is_large else "all")),
         clone.ask(*_UNTRACKED) if is_large else None,
@@ -188,12 +197,12 @@ def _filters(clone: Clone, known: dict[str, object]) -> list[object]:
 
 
 def _status_of(told: bytes) -> Status:
-    found = Status([], [], [], {}, [], False)
+    found = Status([], [], [], [], {}, [], False)
     is_staged = False
     for field in told.split(b"\0"):
         kind = field[:2]
         if kind == b"? ":
-            (found.nested if field.endswith(b"/") else found.changed).append(field[2:].rstrip(b"/"))
+            (found.nested if field.endswith(b"/") else found.untracked).append(field[2:].rstrip(b"/"))
         elif kind == b"1 ":
             _, xy, sub, _, _, _, _, _, path = field.split(b" ", 8)
             if xy == b".A":
@@ -210,7 +219,7 @@ def _status_of(told: bytes) -> Status:
             sides = zip((1, 2, 3), modes, (one, two, three))
             found.unmerged[path] = [Side(stage, mode, oid) for stage, mode, oid in sides if mode != b"000000"]
             (found.nested if sub[:1] == b"S" else found.changed).append(path)
-    return found._replace(is_staged=is_staged)
+    return found._replace(is_staged=is_staged, changed=found.changed + found.untracked)
 
 
 def refs_in(listing: bytes) -> Iterator[tuple[bytes, Ref]]:

@@ -16,6 +16,7 @@ from lanes.git_words import split
 from . import frames, git_shim, gitfacts, store
 
 _ALIASES = 10
+_ORIGIN_S = 10.0
 
 
 class Caller:
@@ -27,21 +28,26 @@ class Caller:
         self.env = env
         self.where = where
 
-    def ask(self, *argv: str) -> tuple[int, str]:
+    def ask(self, *argv: str, timeout_s: float | None = None) -> tuple[int, str]:
         """(exit code, stdout less its last line end) of the real git, as this caller's own call would be understood."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
         quiet = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
         environment = {**kept, **self.env, **quiet}
         environment["PATH"] = git_shim.without(environment.get("PATH", os.defpath))
-        done = subprocess.run(
-            [self.real, *self.where, *argv],
-            cwd=self.cwd,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [self.real, *self.where, *argv],
+                cwd=self.cwd,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                check=False,
+                timeout=timeout_s,
+                start_new_session=timeout_s is not None,  # no terminal to ask for a password at
+            )
+        except subprocess.TimeoutExpired:
+            return 124, ""
         return done.returncode, os.fsdecode(done.stdout).rstrip("\n")
 
     def says(self, *argv: str) -> str:
@@ -183,7 +189,18 @@ def _is_harmful(caller: Caller, doubt: git_harms.Doubt) -> bool:
         if _commit(caller, words[0]):
             return False
         is_remote = caller.says("for-each-ref", "--count=1", "--format=x", "refs/remotes/*/" + words[0])
-        return not is_remote or os.path.lexists(os.path.join(caller.folder(), words[0]))
+        is_file = not is_remote or os.path.lexists(os.path.join(caller.folder(), words[0]))
+        return is_file and _is_dirty(caller, words)
+    if doubt.kind == git_harms.DIRTY:
+        return _is_dirty(caller, words)
+    if doubt.kind == git_harms.LAST:
+        return any(_is_last(caller, ref, words) for ref in words)
+    if doubt.kind == git_harms.THERE:
+        name = "stash@{%s}" % words[0] if words[0].isdigit() else words[0]
+        return caller.ask("rev-parse", "--quiet", "--verify", name)[0] == 0
+    if doubt.kind == git_harms.AHEAD:
+        upstream = "refs/remotes/" + "/".join(words) if words else "@{upstream}"
+        return caller.says("rev-list", "--count", upstream + "..HEAD") != "0"
     if doubt.kind == git_harms.MOVES:
         commit, head = _commit(caller, words[0]), _commit(caller, "HEAD")
         return bool(commit) and commit != head and not _holds(caller, commit, head)
@@ -195,6 +212,27 @@ def _is_harmful(caller: Caller, doubt: git_harms.Doubt) -> bool:
         now, new = caller.says("rev-parse", "--quiet", "--verify", words[0]), _commit(caller, words[1])
         return bool(now) and not _holds(caller, new, now)
     return True
+
+
+def _is_dirty(caller: Caller, paths: tuple[str, ...]) -> bool:
+    """Whether tracked files there are changed or staged; a word that is a commit and no path finds none."""
+    code, said = caller.ask("status", "--porcelain", "-z", "--untracked-files=no", "--", *paths)
+    return code != 0 or bool(said)
+
+
+def _is_last(caller: Caller, ref: str, going: tuple[str, ...]) -> bool:
+    """Whether something is known by this ref alone, the others of `going` not counted."""
+    oid = caller.says("rev-parse", "--quiet", "--verify", ref)
+    if not oid:
+        return False  # git itself says that there is none
+    if _commit(caller, ref) == oid:
+        said = caller.says("for-each-ref", "--contains", oid, "--format=%(refname)").split()
+        return not [name for name in said if name not in going and not name.startswith("refs/hemma/")]
+    # An annotated tag is an object of its own; origin may have it.
+    if not ref.startswith("refs/tags/"):
+        return True
+    code, told = caller.ask("ls-remote", "--tags", "origin", ref, timeout_s=_ORIGIN_S)
+    return code != 0 or told.split()[:2] != [oid, ref]
 
 
 def _commit(caller: Caller, name: str) -> str:
@@ -212,11 +250,14 @@ def _saved(caller: Caller, top: str, verb: str, taken: git_guard.Taken, run_fold
     """Save the work tree before the call; returns what to say about it, which is nothing when all went well."""
     from . import snapshot
 
+    began_s = os.stat(os.path.join(run_folder, git_shim.FOLDER)).st_ctime
     # From here on git is asked as the agent asks it, not as the caller would.
     os.environ["PATH"] = git_shim.without(os.environ.get("PATH", os.defpath))
     try:
         paths = [frames.text_of(os.fsencode(path)) for path in _at_risk(caller, top, taken)]
-        made = snapshot.take(top, reason="git " + verb, run_id=os.path.basename(run_folder), extra=paths)
+        made = snapshot.take(
+            top, reason="git " + verb, run_id=os.path.basename(run_folder), extra=paths, since_s=began_s
+        )
     except Exception as error:
         # A full disk is no reason to hold up somebody's work, only to say so.
         store.add_event(run_folder, "git-not-saved", verb=verb, error=repr(error)[:200])

@@ -119,7 +119,8 @@ def make(clone: Clone, held: backups.Held, index: bytes, seen: backup_state.Look
     """
     record = held.record
     files, modes, stored, missing = dict(held.files), modes_of(record), _stored(record), _left_out(record)
-    _add_later(clone, held, later, files, modes, stored)
+    tracked = set(_fields(clone.run("ls-files", "-z", index=index)))
+    _add_later(clone, held, later, tracked, (files, modes, stored))
     # Content that is kept twice is taken from git, which can tell that it is whole.
     stored = {path: each for path, each in stored.items() if path not in files}
     gone = {frames.bytes_of(str(path)) for path in _texts(record.get("deleted"))}
@@ -185,11 +186,11 @@ def _add_later(
     clone: Clone,
     held: backups.Held,
     later: list[backups.Held],
-    files: dict[bytes, tuple[bytes, bytes]],
-    modes: dict[bytes, int],
-    stored: dict[bytes, FromStore],
+    tracked: set[bytes],
+    into: tuple[dict[bytes, tuple[bytes, bytes]], dict[bytes, int], dict[bytes, FromStore]],
 ) -> None:
     """Ignored files that a later backup kept: the oldest copy, where it is older than this backup or the file is gone."""
+    files, modes, stored = into
     at = held.record.get("at")
     at_ns = int(float(at) * 10**9) if isinstance(at, (int, float)) else 0
     for each in later:
@@ -197,7 +198,7 @@ def _add_later(
         for text, mtime_ns in extra.items() if isinstance(extra, dict) else ():
             path = frames.bytes_of(text)
             is_then = int(mtime_ns) <= at_ns or not os.path.lexists(clone.place(path))
-            if path in files or path in stored or not is_then:
+            if path in files or path in stored or path in tracked or not is_then:
                 continue
             linked = _stored(each.record)
             if path in each.files:

@@ -59,9 +59,11 @@ def take(
     precious: Sequence[str] | None = None,
     limits: Limits = DEFAULT_LIMITS,
     extra: Sequence[str] = (),
+    since_s: float = 0.0,
 ) -> Snapshot | None:
     """Keep the state of the clone at `root`; None when there is none. Paths in `extra` are kept although git ignores them.
 
+    `since_s` is when the caller's work began: untracked files that are older and in no backup were ignored then.
     `precious` are globs of ignored files that every backup keeps; None means those of the last one. Paths and globs are
     relative to the top of the work tree. Raises store.Refused with git's words, OSError when the git directory cannot be written.
     """
@@ -85,7 +87,11 @@ def take(
     if last is not None and notes.get("key") == key and not notes.get("is_racy"):
         return last._replace(status_ms=seen.status_ms)
     return _make(
-        clone, _Wanted(reason, run_id, limits, wanted, patterns, valued, is_more, now_ns, key), seen, notes, last
+        clone,
+        _Wanted(reason, run_id, limits, wanted, patterns, valued, is_more, now_ns, key, since_s),
+        seen,
+        notes,
+        last,
     )
 
 
@@ -99,6 +105,7 @@ class _Wanted(NamedTuple):
     is_more_precious: bool
     now_ns: int
     key: str
+    since_s: float
 
 
 def is_due(root: str, when: str, slow_ms: float = 250.0) -> bool:
@@ -144,6 +151,7 @@ def _make(
     entries += snapshot_content.beside(clone, seen)
     refs = b"".join(b"%s %s %s\n" % (ref.oid, name, ref.target) for name, ref in seen.refs.items())
     entries.append(Entry(b"refs", b"100644", content=refs))
+    wanted = wanted._replace(extra=wanted.extra + _ignored_before(wanted, seen, notes))
     record = _record(clone, wanted, seen, gathered, stash)
     record["left_out"] = [list(each) for each in (gathered.left_out + tips.left_out)[:_NAMED]]
     content = _content_digest(entries, record, kind)
@@ -153,6 +161,17 @@ def _make(
         made = _write(clone, wanted, entries, tips.parents, record, gathered, kind)
     _note(clone, wanted, seen, gathered, notes, made, content or "", tips)
     return made._replace(status_ms=seen.status_ms)
+
+
+def _ignored_before(wanted: _Wanted, seen: backup_state.Look, notes: dict[str, object]) -> list[bytes]:
+    """Untracked files that were there and ignored: an undo to before that has to find them here, since no other backup has them."""
+    listed, at = notes.get("listed"), notes.get("at")
+    if not isinstance(listed, list):
+        return []
+    known = {frames.bytes_of(str(path)) for path in listed}
+    then_ns = int(max(wanted.since_s, float(at) if isinstance(at, (int, float)) else 0.0) * 1e9)
+    found = ((path, seen.files.get(path)) for path in seen.status.untracked if path not in known)
+    return [path for path, has in found if has is not None and has.ctime_ns <= then_ns]
 
 
 def _write(
@@ -306,7 +325,7 @@ def _note(
         "flagged": [[letter.decode(), frames.text_of(path)] for letter, path in seen.flagged],
         "tips": snapshot_tips.noted(tips),
         "blobs": None if is_many else blobs,
-        "listed": [] if is_many else [frames.text_of(path) for path in seen.files],
+        "listed": None if is_many else [frames.text_of(path) for path in seen.files],
     }
     _write_notes(clone, NOTES, noted)
 

@@ -48,16 +48,16 @@ def test_what_words_leave_open_the_repository_decides(call: str, doubt: Doubt, a
     "call",
     [
         *(
-            "branch -D topic",
+            "branch -D -r origin/topic",
             "branch -f -d topic",
             "branch -M -d x",
-            "tag -d v1",
+            "branch -D",
             "tag -d -f v1",
             "checkout -f -B topic",
         ),
         *(
             "switch -f -C topic",
-            "checkout -- a.py",
+            "restore --pathspec-from-file=x a.py",
             "reset --hard a.py",
             "push -f",
             "worktree add -f x main",
@@ -67,7 +67,7 @@ def test_what_words_leave_open_the_repository_decides(call: str, doubt: Doubt, a
             "checkout -B --force",
             "clean -fd",
             "commit --amend",
-            "stash drop",
+            "pull --rebase origin main:main",
             "update-ref -d refs/heads/x",
             "update-ref HEAD",
         ),
@@ -157,3 +157,27 @@ def test_what_is_refused_early_is_refused_in_every_repository(command: str) -> N
     argv = shlex.split(command)
     if not judge_early(argv).allowed:
         assert decide(argv, dict.fromkeys(doubts(argv), False)).act is Act.REFUSE
+
+
+@pytest.mark.parametrize(
+    ("call", "doubt"),
+    [
+        ("branch -D topic other", Doubt(harms.LAST, ("refs/heads/topic", "refs/heads/other"))),
+        ("tag -d v1", Doubt(harms.LAST, ("refs/tags/v1",))),
+        ("checkout -- a.py", Doubt(harms.DIRTY, ("a.py",))),
+        ("checkout HEAD~1 -- a.py", Doubt(harms.DIRTY, ("HEAD~1", "a.py"))),
+        ("restore -SW .", Doubt(harms.DIRTY, (".",))),
+        ("restore -s HEAD~1 a.py", Doubt(harms.DIRTY, ("a.py",))),
+        ("stash drop", Doubt(harms.THERE, ("refs/stash",))),
+        ("stash drop 1", Doubt(harms.THERE, ("1",))),
+        ("pull --rebase", Doubt(harms.AHEAD)),
+        ("pull -r origin main", Doubt(harms.AHEAD, ("origin", "main"))),
+    ],
+)
+def test_what_may_have_nothing_to_lose_is_asked_of_the_repository(call: str, doubt: Doubt) -> None:
+    argv = shlex.split(call)
+    assert doubts(argv) == (doubt,)
+    assert decide(argv, {doubt: True}).act is Act.REFUSE
+    assert decide(argv, {doubt: False}).act is Act.SAVE
+    assert judge_early(argv).allowed
+    assert not judge(argv).allowed

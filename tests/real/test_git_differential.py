@@ -20,6 +20,7 @@ pytestmark = pytest.mark.req("S9-R08")
 FULL = os.environ.get("HEMMA_FULL") == "1"
 ROOT = Path(__file__).resolve().parents[2]
 DAILY = yaml.safe_load((ROOT / "tests/cases/git_daily/lines.yaml").read_text())
+OUTSIDE = yaml.safe_load((ROOT / "tests/cases/git_outside/lines.yaml").read_text())
 # What may be lost, and the row of SECURITY.md that says so. At most five lines of all.
 PAST_THE_GUARD = "a forced push past the guard, over commits that this clone never fetched"
 MAY_BE_LOST = {
@@ -29,6 +30,9 @@ MAY_BE_LOST = {
     "sh -lc": PAST_THE_GUARD,
     "a hook of git": PAST_THE_GUARD,
 }
+
+ANOTHER_TREE = "files of another work tree that anything but git takes"
+OUTSIDE_MAY_BE_LOST = {"rm -rf ../wt && git worktree prune && git branch -D side": ANOTHER_TREE}
 
 
 @pytest.fixture(scope="module")
@@ -86,16 +90,48 @@ def test_undo_brings_back_every_byte_whatever_the_line_did(sandbox: Sandbox) -> 
     assert left == {}
 
 
+@pytest.mark.timeout(3600 if FULL else 300)
+def test_lines_of_somebody_who_did_not_know_the_others_lose_nothing(sandbox: Sandbox) -> None:
+    """Each loses something with plain git (HEMMA_FULL=1 shows it of most), or only looks as if it did; undo brings all back."""
+    every: list[str] = OUTSIDE["losing"]
+    assert len(every) >= 80
+    losing, refused = 0, 0
+    for line in every if FULL else random.Random(5).sample(every, 16):
+        if FULL:
+            losing += bool(losses_of_plain_git(sandbox, line))
+        sandbox.renew()
+        ref = sandbox.ask("take", root=str(sandbox.clone), precious=PRECIOUS)["ref"]
+        refused += is_refused(sandbox.run(line))
+        assert not sandbox.lost() or line in OUTSIDE_MAY_BE_LOST, (line, sandbox.lost())
+        if sandbox.differs():
+            sandbox.ask("restore", root=str(sandbox.clone), ref=ref)
+            assert sandbox.differs() == [], line
+    if FULL:
+        print(f"\n{len(every)} lines of an outsider, {losing} lose something with plain git; {refused} refused")
+        assert losing > 80
+
+
+@pytest.mark.timeout(3600 if FULL else 300)
+def test_daily_lines_of_an_outsider_are_hardly_refused(sandbox: Sandbox) -> None:
+    every: list[str] = OUTSIDE["daily"]
+    assert len(every) >= 100
+    refused: list[str] = []
+    for line in every if FULL else random.Random(8).sample(every, 16):
+        sandbox.renew()
+        refused += [line] if is_refused(sandbox.run(line)) else []
+    assert len(refused) <= len(every) // 100, refused
+
+
 def losses_of_plain_git(sandbox: Sandbox, line: str) -> list[str]:
     """What the line takes away without a guard and without a backup."""
     sandbox.renew()
-    sandbox.run(line, guard=False)
+    sandbox.run(line, guard=False, backup={"when": "off"})
     return sandbox.lost()
 
 
 def test_what_may_be_lost_is_named_where_people_read_it() -> None:
     page = (ROOT / "SECURITY.md").read_text("utf-8")
-    assert {row for row in MAY_BE_LOST.values() if row not in page} == set()
+    assert {row for row in (PAST_THE_GUARD, ANOTHER_TREE) if row not in page} == set()
 
 
 @pytest.mark.timeout(1800 if FULL else 300)

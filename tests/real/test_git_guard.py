@@ -111,6 +111,36 @@ def test_what_words_leave_open_the_repository_settles(sandbox: Sandbox) -> None:
     assert sandbox.lost() == []
 
 
+@pytest.mark.parametrize(
+    ("line", "is_let"),
+    [
+        ("git branch -D nonexistent; git tag -d nothing; git checkout -- nothing; git stash drop stash@{9}", True),
+        ("git branch -D merged", True),  # main has all of it
+        ("git branch -D ahead", False),
+        ("git branch again ahead && git branch -D ahead", True),
+        ("git branch again ahead && git branch -D again ahead", False),
+        ("git tag -d base", True),
+        ("git tag -d v1", False),  # the only one that holds its commit
+        ("git tag -a -m 'of mine' mine && git tag -d mine", False),  # its words are its own
+        ("git tag -a -m shared shared && git push -q origin shared && git tag -d shared", True),
+        ("git checkout src", True),
+        ("git checkout -- src b.py", True),
+        ("git checkout a.py", False),
+        ("git restore -SW s.py", False),
+        ("git commit -qam all && git checkout . && git restore .", True),
+        ("git restore --source=base b.py", True),
+        ("git stash drop", False),
+        ("git stash -q && git switch -qc mine origin/main && git pull -q --rebase", True),
+        ("git stash -q && git pull -q --rebase", False),
+        ("git stash -q && git switch -qc mine origin/main && git pull -q -r origin main", True),
+    ],
+)
+def test_what_loses_nothing_is_let_through(sandbox: Sandbox, line: str, is_let: bool) -> None:
+    done = sandbox.run(line)
+    assert ("git-refused" not in {event["event"] for event in events(done["folder"])}) == is_let, done["stderr"]
+    assert sandbox.lost() == []
+
+
 def test_ignored_files_that_another_branch_would_write_over_are_kept(sandbox: Sandbox) -> None:
     assert sandbox.run("git stash -q && git switch -q other && cat x.env")["stdout"] == "what other tracks\n"
     assert sandbox.lost() == []

@@ -35,7 +35,7 @@ LINES = {
     "run": ("run", "--host", "{}", "--", "true"),
     "run-option": ("run", "--{}"),
     "run-env": ("run", "--env", "{}", "--", "true"),
-    "run-git": ("run", "--", "git", "checkout", "{}"),
+    "run-git": ("run", "--", "git", "push", "origin", "+{}"),
     "run-cwd": ("run", "--cwd", "{}", "--", "true"),
     "put": ("put", "./{}"),
     "get": ("get", "{}"),

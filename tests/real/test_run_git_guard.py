@@ -21,13 +21,13 @@ REFUSED = (
     ["git", "push", "origin", "+main"],
     ["git", "clean", "-fdx"],
     ["git", "rebase", "main"],
-    ["git", "-C", "src", "pull", "--rebase"],
-    ["git", "checkout", "--", "README.md"],
+    ["git", "-C", "src", "pull", "--rebase=interactive"],
     ["/usr/bin/git", "commit", "--amend", "--no-edit"],
 )
 # What starts git in its own way goes to the host, and is refused there with the same words.
 REFUSED_THERE = (
-    ["env", "A=1", "git", "stash", "drop"],
+    ["env", "A=1", "git", "commit", "--amend", "--no-edit"],
+    ["git", "checkout", "--", "README.md"],
     ["bash", "-c", "cd .; git reset --hard"],
     ["timeout", "20", "git", "checkout", "README.md"],
     ["python3", "-c", "import subprocess, sys; sys.exit(subprocess.call(['git', 'clean', '-fdx']))"],

@@ -68,7 +68,10 @@ def test_a_large_tree_is_seen_as_a_small_one_is(
     (clone.path / "empty").mkdir()
     small = backup_state.look(at(clone.path), {}, [])
     monkeypatch.setattr(backup_state, "_LARGE_INDEX", 0)
-    large = backup_state.look(at(clone.path), {}, [])
+    monkeypatch.setattr(backup_state, "has_idle_processor", lambda: True)
+    asked = backup_state.ask(at(clone.path), {})
+    assert asked.untracked is not None
+    large = backup_state.look(at(clone.path), {}, [], asked)
     assert set(large.status.changed) == set(small.status.changed)
     assert large.status._replace(changed=[]) == small.status._replace(changed=[])
     assert large.files == small.files

@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,22 @@ def test_an_ignored_file_is_found_in_a_later_backup_that_was_about_to_lose_it(cl
     (clone.path / "run.log").unlink()
     restore.restore(str(clone.path), made.ref)
     assert (clone.path / "run.log").read_text() == "old"
+
+
+def test_a_file_that_was_ignored_then_is_found_where_a_later_backup_saw_it(clone: RepositoryOnHost) -> None:
+    (clone.path / ".gitignore").write_text("*.log\n")
+    (clone.path / "run.log").write_text("old")
+    made = taken(clone)
+    time.sleep(0.1)
+    (clone.path / ".gitignore").write_text("")
+    (clone.path / "made-since").write_text("new")
+    taken(clone)  # as before a `git stash`
+    clone.git("stash", "-q", "-u")
+    clone.git("stash", "drop", "-q")
+    restore.restore(str(clone.path), made.ref)
+    assert (clone.path / "run.log").read_text() == "old"
+    assert (clone.path / ".gitignore").read_text() == "*.log\n"
+    assert not (clone.path / "made-since").exists()
 
 
 def test_another_git_at_work_is_waited_for_by_refusing(clone: RepositoryOnHost) -> None:
