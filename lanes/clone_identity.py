@@ -36,8 +36,8 @@ def refusal(facts: dict[str, Any]) -> AnotherRepository:
     """The refusal for guard facts with a relation that was not accepted: names both clones, and why they are two."""
     here, there = _table(facts.get("here")), _table(facts.get("there"))
     relation, host = str(facts.get("relation")), str(here.get("host") or there.get("host") or "the host")
-    ours = f"{here.get('path')} ({_described(here)})"
-    theirs = f"{there.get('path')} on {host} ({_described(there)})"
+    ours = f"{here.get('path')} ({described(here)})"
+    theirs = f"{there.get('path')} on {host} ({described(there)})"
     if relation not in _WHY:
         said = here.get("said") or there.get("said") or "git could not look"
         where = "here" if here.get("said") else "on the host"
@@ -61,7 +61,7 @@ def fork_note(host: str, here: dict[str, Any], there: dict[str, Any]) -> str:
 
 def elsewhere_note(host: str, there: dict[str, Any]) -> str:
     """What is said of a run that was sent with -H into a clone that is not this folder's."""
-    where = f"{there.get('path')} on {host} ({_described(there)})"
+    where = f"{there.get('path')} on {host} ({described(there)})"
     return f"ran in {where}: not proven to be a clone of this folder's repository"
 
 
@@ -89,7 +89,7 @@ def _readable(here: dict[str, Any], host: str, trouble: git_failures.GitTrouble 
     return command("hemma run -H {} -- git status", host)
 
 
-def _described(clone: dict[str, Any]) -> str:
+def described(clone: dict[str, Any]) -> str:
     """A clone in a few words: its origin, and the beginning of its first commit."""
     parts = [f"origin {clone['origin']}" if clone.get("origin") else "no origin"]
     roots = clone.get("roots")

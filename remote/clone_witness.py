@@ -43,6 +43,20 @@ def of(spec: dict[str, Any], *, is_run: bool = False) -> dict[str, Any] | None:
     return found
 
 
+def record(folder: str) -> str | None:
+    """Look at the clone around `folder` and keep what proves which repository it is of; it in words.
+
+    None outside of any, and where git cannot look.
+    """
+    top = gitfacts.toplevel(folder)
+    if top is None:
+        return None
+    from lanes import clone_identity
+
+    facts = clone.learn(top, _cache(), is_fresh=True)
+    return None if facts["said"] else clone_identity.described(facts)
+
+
 def judged(refused: HostRefused) -> HemmaError:
     """The guard's own error for a refusal that carries the facts of a clone; else the refusal itself."""
     facts = refused.fields.get("facts")

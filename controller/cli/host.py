@@ -73,11 +73,20 @@ def list_hosts(as_json: Json = False) -> None:
 
 @app.command()
 def remove(name: Annotated[str, typer.Argument(help="A host of your config.toml.")]) -> None:
-    """Take a host out of your config.toml; nothing changes on the host.
+    """Take a host out of your config.toml; nothing changes on the host, and what runs there goes on.
 
     Example: hemma host remove gpu
     """
-    _say_changes(hosts_file.remove(hosts_file.config_path(), name))
+    path = hosts_file.config_path()
+    changes = hosts_file.remove(path, name)
+    console.line(console.out(), "ok", f"{path}: changed")
+    for change in changes:
+        console.out().print(f"  - {change}", markup=False)
+    left = hosts_file.read(path)[1]
+    if not left.hosts:
+        console.do(console.err(), "hemma host add NAME SSH   (no host is left)")
+    elif left.default_host is None:
+        console.do(console.err(), "hemma host add NAME SSH --default   (no host is the default now; -H NAME names one)")
 
 
 @app.command()

@@ -17,6 +17,7 @@ from controller.reports import console
 from controller.reports.console import Table
 from manifests.commands import Remedy, command, literal
 from manifests.errors import HemmaError, UsageError
+from remote import clone_witness
 
 if TYPE_CHECKING:
     from controller.flows import interview as interviewing
@@ -94,6 +95,9 @@ def init(
     else:
         _write(path, new, changes)
     _keep_trust(path, was_trusted=was_trusted)
+    identity = clone_witness.record(os.path.dirname(path))
+    if identity is not None:
+        console.line(console.out(), "ok", f"this repository: {identity}")
     if ci:
         _write_ci(os.path.dirname(path))
     console.out().print("next: hemma host check", style="dim")

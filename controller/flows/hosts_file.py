@@ -60,7 +60,10 @@ def add(path: str, name: str, fields: Mapping[str, Any], *, default: bool, force
 
 
 def remove(path: str, name: str) -> list[str]:
-    """Take [hosts.NAME] out, and default_host if it names it; returns each change in words. Raises UsageError."""
+    """Take [hosts.NAME] out, and default_host if it names it; returns each change in words. Raises UsageError.
+
+    The default never moves to another host by itself: work would go where nobody sent it.
+    """
     text, config = read(path)
     if name not in config.hosts:
         raise UsageError(f"no host {name!r} in {path}", remedy="hemma host list")

@@ -6,7 +6,7 @@ Every edit is checked before it is handed back: the new text must mean the old d
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any, cast
 
 import tomlkit
@@ -47,11 +47,17 @@ def put(text: str, table: Path, values: Mapping[str, Any], name: str, *, comment
 
 
 def drop(text: str, path: Path, name: str) -> str:
-    """`text` without the key or table at `path`, which must be there. Raises UsageError as `put` does."""
+    """`text` without the key or table at `path`, which must be there. Raises UsageError as `put` does.
+
+    A table above that held nothing else goes too: TOML has no line for it where it had no header of its own.
+    """
     wanted = parsed(text, name)
-    del _at(wanted, path[:-1])[path[-1]]
     document = tomlkit.parse(text.removeprefix("\ufeff"))
-    del _at(cast("Any", document), path[:-1])[path[-1]]
+    *above, key = path
+    while above and len(_at(wanted, above)) == 1:
+        key = above.pop()
+    for data in (wanted, cast("Any", document)):
+        del _at(data, above)[key]
     return _checked(text, tomlkit.dumps(document), wanted, name)
 
 
@@ -85,7 +91,7 @@ def _inline(value: object) -> object:
     return table
 
 
-def _at(data: MutableMapping[str, Any], path: Path) -> MutableMapping[str, Any]:
+def _at(data: MutableMapping[str, Any], path: Sequence[str]) -> MutableMapping[str, Any]:
     for key in path:
         data = data[key]
     return data

@@ -75,6 +75,10 @@ def test_hosts_are_added_listed_and_removed(place: Path, capsys: pytest.CaptureF
     assert cli.main(["host", "remove", "b.2"]) == 0
     assert cli.main(["host", "remove", "b.2"]) == 2
     assert tomllib.loads(config.read_text()) == {"hosts": {"gpu": {"ssh": "me@gpu-box:2222", "root": "~/r"}}}
+    assert "no host is the default now" in capsys.readouterr().err
+    assert cli.main(["host", "remove", "gpu"]) == 0
+    assert tomllib.loads(config.read_text()) == {}
+    assert "no host is left" in capsys.readouterr().err
 
 
 def test_comments_in_the_config_survive(place: Path) -> None:

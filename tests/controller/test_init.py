@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from controller.cli.app import main
 from controller.flows.init import LANES, Wanted, edited, target
 from controller.settings import resolve
 from manifests.errors import UsageError
+from remote.agent import clone
 
 
 @pytest.fixture
@@ -98,3 +100,25 @@ def test_a_request_that_cannot_be_met_writes_nothing(
 def test_a_broken_pyproject_is_left_alone(repo: Path) -> None:
     with pytest.raises(UsageError, match="not valid TOML"):
         edited("[project\n", Wanted("a", "/r"), str(repo / "pyproject.toml"))
+
+
+def test_init_records_which_repository_this_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (
+        ["init", "-q"],
+        ["commit", "-q", "--allow-empty", "-m", "first"],
+        ["remote", "add", "origin", "https://host/me/it.git"],
+    ):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=tmp_path, check=True)
+    first = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=tmp_path, check=True, capture_output=True, text=True
+    ).stdout
+    for name in ("config", "state", "cache"):
+        monkeypatch.setenv(f"HEMMA_{name.upper()}_DIR", str(tmp_path / ".git/own" / name))
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "--host", "gpu", "--root", "/w"]) == 0
+    assert f"origin host/me/it, first commit {first[:10]}" in " ".join(capsys.readouterr().out.split())
+    known = clone.known(str(tmp_path), str(tmp_path / ".git/own/cache/clones"))
+    assert known is not None
+    assert known["roots"] == [first.strip()]

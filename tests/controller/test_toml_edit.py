@@ -89,6 +89,20 @@ def test_a_layout_that_cannot_be_edited_is_refused(text: str) -> None:
         toml_edit.put(text, ("tool", "hemma"), {"host": "x"}, "f")
 
 
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ('a = "g"\n[hosts.g]\nssh = "x"\n', 'a = "g"\n'),
+        ('[hosts]\n[hosts.g]\nssh = "x"\n', ""),
+        ('hosts.g.ssh = "x"\n', ""),
+        ('hosts = { g = { ssh = "x" } }\n', ""),
+        ('# c\n[hosts.g]\nssh = "x"\n[hosts.g.env]\nA = "1"\n[other]\nb = 1\n', "# c\n[other]\nb = 1\n"),
+    ],
+)
+def test_the_only_one_can_be_dropped_and_its_table_goes_too(text: str, left: str) -> None:
+    assert toml_edit.drop(text, ("hosts", "g"), "f") == left
+
+
 def test_a_drop_takes_out_one_thing() -> None:
     text = '# c\ndefault_host = "a"\n[hosts.a]\nssh = "x"\n# about b\n[hosts.b]\nssh = "y"\n'
     assert tomllib.loads(toml_edit.drop(text, ("hosts", "a"), "f")) == {
