@@ -172,7 +172,8 @@ class Sandbox:
 
     def renew(self) -> None:
         """Everything as it was at the beginning."""
-        shutil.rmtree(self.box, ignore_errors=True)
+        while self.box.exists():  # a run that has ended may still tidy up its backups there
+            shutil.rmtree(self.box, ignore_errors=True)
         subprocess.run(["cp", "-a", str(self._kept), str(self.box)], check=True)
 
     def ask(self, do: str, **fields: Any) -> dict[str, Any]:
