@@ -15,6 +15,9 @@ from lanes.oom_ladder import Attempt, Exhausted, Hold, MemoryState, Rung, next_r
 LEARNING_RATE = {"sft": 2e-5, "dpo": 1e-6, "grpo": 1e-6, "reward": 1e-4, "causal-lm": 6e-4}
 DIVERGED_FACTOR = 0.1
 DEFAULT_BATCH = 8
+# Arguments that decide what is seen, kept or loaded of a training, never what it learns.
+_BESIDE_THE_RESULT = ("logging_", "save_", "dataloader_num_workers", "dataloader_pin", "dataloader_prefetch", "disable_tqdm",
+                      "report_to", "run_name", "trackio_", "push_to_hub", "hub_", "log_level", "include_num_input")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,16 @@ def _by_category(category: str, code: str, now: Situation) -> Correction | NoCor
         f"{category} ({code}) has no change that a program may make by itself",
         "mend what the diagnosis names, then hemma train again: what is proven is not repeated",
     )
+
+
+def changed_arguments(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The arguments that decide the result and differ: name -> (before, after), None where one says nothing."""
+    names = sorted({*before, *after})
+    return {
+        name: (before.get(name), after.get(name))
+        for name in names
+        if before.get(name) != after.get(name) and not name.startswith(_BESIDE_THE_RESULT)
+    }
 
 
 def memory_state(now: Situation) -> MemoryState:

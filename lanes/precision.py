@@ -79,7 +79,6 @@ class PrecisionPlan:
     cudnn_benchmark: bool
     checkpointing: bool
     smaller_micro_batch: bool
-    may_compile: bool
     reasons: tuple[Reason, ...]
     proposals: tuple[str, ...] = ()
 
@@ -129,8 +128,6 @@ def plan(
         cudnn_benchmark=profile.cudnn_benchmark,
         checkpointing=profile.checkpointing,
         smaller_micro_batch=profile.smaller_micro_batch,
-        # Costs minutes and changes no result: training turns it on only where the manifest asks (S11-R09).
-        may_compile=compiles,
         reasons=(
             *reasons,
             Reason("S11-R09 graph compilation", "possible" if compiles else "not for this architecture"),
@@ -204,9 +201,7 @@ def _cpu_plan(requested: Dtype | None) -> PrecisionPlan | Verdict:
             "fp16 on a CPU: no scaler and no kernels; the trainer would take it and train on noise", "precision: fp32"
         )
     reasons = (Reason("a machine without GPU trains in fp32", requested or "fp32 (S7-R02)"),)
-    return PrecisionPlan(
-        "cpu", requested or "fp32", False, False, "sdpa", "adamw_torch", False, False, False, False, reasons
-    )
+    return PrecisionPlan("cpu", requested or "fp32", False, False, "sdpa", "adamw_torch", False, False, False, reasons)
 
 
 def _no(fact: str, step: Remedy) -> Verdict:

@@ -24,12 +24,25 @@ MANIFEST = "manifest.json"
 STATE = "hemma_state.json"
 # Of the Trainer, and of the source workflow; anything else is ignored, with a word (C25).
 _NAME = re.compile(r"(?:checkpoint-|step)([0-9]{1,12})")
+# How hand-written loops name theirs: step9.pt, model_step50.pt, ckpt-100.safetensors.
+_ONE_FILE = re.compile(
+    r"[\w.-]*?(?:step|ckpt|checkpoint|epoch|iter)[-_]?[0-9]{1,12}\.(?:pt|pth|bin|ckpt|safetensors|tar)"
+)
 _STAGED, _REPLACED = ".staged-", ".replaced-"
 _BLOCK = 4 << 20
 _MIN_KEPT = 2
 
 Kind = Literal[
-    "no-manifest", "manifest-broken", "missing", "empty", "truncated", "grown", "changed", "unreadable", "unknown-name"
+    "no-manifest",
+    "manifest-broken",
+    "missing",
+    "empty",
+    "truncated",
+    "grown",
+    "changed",
+    "unreadable",
+    "unknown-name",
+    "one-file",
 ]
 
 
@@ -73,6 +86,9 @@ def listed(folder: Path, on_damage: OnDamage | None = None) -> list[Checkpoint]:
                 found.append(Checkpoint(path, step))
             elif on_damage and path.is_dir() and not path.name.startswith("."):
                 on_damage(Damage(path, "unknown-name", "no step in its name; ignored"))
+            elif on_damage and _ONE_FILE.fullmatch(path.name):
+                fact = "a checkpoint of one file, not written by Hemma: weights without optimizer, data and random state; ignored"
+                on_damage(Damage(path, "one-file", fact))
     return sorted(found, key=lambda each: (-each.step, each.path.name))
 
 

@@ -35,7 +35,7 @@ def config(job: dict[str, Any]) -> str:
     """The digest of what the request says: the same for the same settings, whatever their order."""
     said = {key: value for key, value in job.items() if key not in _NOT_CONFIG}
     # What may be spent decides whether there is a result, not which: a raised cap repeats nothing that is proven.
-    said["resources"] = {"gpu": job["resources"]["gpu"]}
+    said["resources"] = {"gpu": (job.get("resources") or {}).get("gpu")}
     if job.get("is_mapping_found"):
         # Found by the audit from the dataset, which has a digest of its own; no setting that a person made.
         said["dataset"] = {**said["dataset"], "mapping": {}}

@@ -19,6 +19,8 @@ from manifests.files import read_json, write_json
 from training.content import hashes
 from training.events import EventLog
 
+# The job as it was asked: job.json changes with what is corrected.
+REQUEST = "request.json"
 FOLDERS = ("evidence", "logs", "checkpoints", "artifacts")
 # Dear to make and bound to content: taken over from an earlier run when nothing that they saw has changed.
 REUSABLE: tuple[Stage, ...] = ("data-audit", "cpu-smoke", "gpu-preflight")
@@ -60,6 +62,7 @@ class Course:
         for name in FOLDERS:
             (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
         write_json(str(folder / "job.json"), job)
+        write_json(str(folder / REQUEST), job)
         self.events = EventLog(folder / "events.jsonl")
         self.evidence: list[Evidence] = []
 

@@ -195,10 +195,10 @@ class MetricsLog:
     def supersede_after(self, step: int) -> int:
         """Move rows of steps after `step` to metrics.superseded.jsonl: a resumed run writes them anew. Returns how many."""
         rows = read_metrics(self.path)
-        kept = [row for row in rows if _step_of(row) <= step]
+        kept = [row for row in rows if is_before(row, step)]
         if len(kept) == len(rows):
             return 0
-        dropped = [row for row in rows if _step_of(row) > step]
+        dropped = [row for row in rows if not is_before(row, step)]
         with open(self.path.with_name("metrics.superseded.jsonl"), "a", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in dropped)
             file.flush()
@@ -232,6 +232,14 @@ def read(path: Path, since: int = 0) -> list[dict[str, Any]]:
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Rows of metrics.jsonl, in order; a line still being written is left out."""
     return list(_lines(path))
+
+
+def is_before(row: Mapping[str, Any], step: int) -> bool:
+    """Whether a row of the series stands when a training goes on from the checkpoint of `step`.
+
+    The trainer's closing row does not, though it has that step: whoever goes on from the last checkpoint closes again.
+    """
+    return _step_of(row) <= step and "train_runtime" not in row
 
 
 def keep_reserve(folder: Path) -> None:

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,8 @@ def _full_disk_told(folder: Path) -> Generator[None]:
 
 def _through(course: Course) -> int:
     until = course.job.get("until") or STAGES[-1]
-    course.event("started", name=course.job["name"], until=until, run_id=course.run_id)
+    where = {"host": os.uname().nodename, "commit": _head(course.root)}
+    course.event("started", name=course.job["name"], until=until, run_id=course.run_id, **where)
     earlier = earlier_runs(course.job, course.folder)
     resumption.settle(course)
     lost = Ledger.of(course).settle_lost(course.folder.parent.parent, course.run_id)
@@ -126,6 +128,12 @@ def _through(course: Course) -> int:
     course.event("finished", until=until)
     course.write_index(finished=until)
     return 0
+
+
+def _head(root: Path) -> str:
+    """The commit that the clone is at; empty where there is none."""
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _taken_over(course: Course, stage: Stage, earlier: Sequence[Path]) -> bool:

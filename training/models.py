@@ -106,6 +106,8 @@ def load_model(job: Mapping[str, Any], folder: Path, precision: PrecisionPlan, *
     more: dict[str, Any] = {"dtype": dtype, **attention(config, precision)}
     if source is None and not spec.get("config"):
         more |= {"revision": spec.get("revision"), "trust_remote_code": bool(spec.get("trust_remote_code"))}
+    # Convolutions (state space models, vision towers) search for their quickest kernel, where the profile says so (S4-R10).
+    torch.backends.cudnn.benchmark = precision.cudnn_benchmark
     set_seed(int(job.get("seed", 42)))
     kind: Any = AutoModelForCausalLM
     if job["method"] == "reward":

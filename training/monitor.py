@@ -208,8 +208,14 @@ class Monitor:
         rows = [row for row in read_metrics(self.metrics.path) if isinstance(row.get("loss"), int | float)]
         if rows:
             last = rows[-1]
-            # As the Trainer's own summary of a run, which is no further point of the series.
-            summary = {"step": last["step"], "at": round(time.time(), 3), "loss": last["loss"], "train_runtime": 0.0}
+            self.metrics.supersede_after(last["step"])
+            # In place of the closing row; `last_loss` is no second point of the series at this step.
+            summary = {
+                "step": last["step"],
+                "at": round(time.time(), 3),
+                "last_loss": last["loss"],
+                "train_runtime": 0.0,
+            }
             self.metrics.append(summary)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:

@@ -13,17 +13,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lanes.corrections import changed_arguments
 from lanes.gates import standing
 from manifests.errors import HemmaError
 from manifests.evidence import Evidence
 from manifests.files import read_json
 from training.checkpoints import Checkpoint, hashed, newest_valid, read_manifest
-from training.course import Course, Stop, evidence_in
-from training.events import read, read_metrics
+from training.course import REQUEST, Course, Stop, evidence_in
+from training.events import is_before, read, read_metrics
 
 # What a job that ended well left in the event log, and the conformance check wants to see before its result (S21).
 JOB_EVENTS = ("reserve", "submit", "first-metric", "alert", "analysis", "settle", "job-ended")
 _MOST_LINKS = 100
+# The word in `accept:` with which a person goes on under other arguments.
+CHANGED = "resume-changed"
 
 
 def settle(course: Course) -> None:
@@ -41,6 +44,7 @@ def settle(course: Course) -> None:
         )
     found = next(((folder, each) for folder in folders if (each := _checkpoint(course, folder))), None)
     course.resumed = folders[0]
+    _demand_the_same(course, folders[0])
     course.change({**course.job, "resume": str(found[0]) if found else None})
     if found is None:
         course.event("resume", run=folders[0].parent.name, checkpoint=None, step=0)
@@ -48,6 +52,29 @@ def settle(course: Course) -> None:
     folder, checkpoint = found
     _take_series(folder, course.folder, checkpoint.step)
     course.event("resume", run=folder.parent.name, checkpoint=checkpoint.path.name, step=checkpoint.step)
+
+
+def _demand_the_same(course: Course, earlier: Path) -> None:
+    """Going on under other arguments is another training under the name of the first: it is refused, or accepted and said.
+
+    Both are compared as they were asked, before any correction. A longer `max_steps` also bends the rest of the schedule.
+    """
+    try:
+        before = read_json(str(earlier / REQUEST)).get("arguments")
+    except HemmaError:  # made before requests were kept
+        return
+    changed = changed_arguments(before if isinstance(before, dict) else {}, course.job["arguments"])
+    if not changed:
+        return
+    said = "; ".join(f"{name}: {was!r} -> {now!r}" for name, (was, now) in changed.items())
+    course.event("resume-changed", run=earlier.parent.name, changes=changed, is_accepted=CHANGED in course.accepts)
+    if CHANGED not in course.accepts:
+        raise Stop(
+            "resume_changed",
+            f"run {earlier.parent.name} was asked with other arguments ({said})",
+            f"start it as a run of its own, without --resume; or add `accept: {{{CHANGED}: REASON}}` to the manifest",
+            needs_person=True,
+        )
 
 
 def take_over_job(course: Course) -> bool:
@@ -103,7 +130,7 @@ def _tell(course: Course, damage: dict[str, str]) -> None:
 
 def _take_series(source: Path, target: Path, step: int | None) -> None:
     rows = read_metrics(source / "metrics.jsonl")
-    kept = [row for row in rows if step is None or (isinstance(row.get("step"), int) and row["step"] <= step)]
+    kept = [row for row in rows if step is None or is_before(row, step)]
     path = target / "metrics.jsonl"
     path.touch(mode=0o600)
     path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")

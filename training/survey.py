@@ -5,6 +5,7 @@ Nothing of the model's weights is loaded. What comes out is JSON that intake and
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import time
 from pathlib import Path
@@ -31,7 +32,9 @@ def survey(job: dict[str, Any]) -> dict[str, Any]:
     root = Path.cwd()
     model, missing = _model(job, root)
     gpus = _gpus()
-    precision = precision_plan(gpus[0] if gpus else None, Host(devices=max(1, len(gpus))))
+    has = {name: importlib.util.find_spec(name) is not None for name in ("flash_attn", "bitsandbytes")}
+    host = Host(devices=max(1, len(gpus)), has_flash_attention=has["flash_attn"], has_bitsandbytes=has["bitsandbytes"])
+    precision = precision_plan(gpus[0] if gpus else None, host)
     missing = missing or _tokenizer_missing(job, root)
     findings = [each.as_dict() for each in [*check_request(job), *([] if missing else _of_model(job, root))]]
     return {
@@ -145,6 +148,7 @@ def _precision_facts(found: Any) -> dict[str, Any]:
         "dtype": found.dtype,
         "attention": found.attention,
         "arguments": found.trainer_arguments,
+        "proposals": list(found.proposals),
         "reasons": [f"{reason.rule}: {reason.fact}" for reason in found.reasons],
     }
 

@@ -149,7 +149,7 @@ def _say_no_executor(code: int, run_id: str, python: str) -> None:
         console.line(
             console.err(), "failed", f"there is no interpreter {python} on the host (`python:` of the manifest)"
         )
-        console.do(console.err(), command("hemma run -- ls -l {}   (then `python:` in the manifest)", python))
+        console.do(console.err(), command("hemma run -- ls -l {}   (then python: in the manifest)", python))
     elif code == LACKS_PACKAGE:
         console.line(console.err(), "failed", f"the interpreter {python} lacks a package that Hemma's executor needs")
         console.do(console.err(), joined((logs, "then install the `train` group there")))

@@ -47,6 +47,11 @@ class RunStopped(HemmaError):
 
 def text_on_host(settings: dict[str, Any], path: str, *, example: Remedy) -> tuple[str, str]:
     """(what a manifest of the host's clone says, its path there). Raises UsageError, with the command for an example."""
+    if " " in path.strip() or not path.endswith((".yaml", ".yml")):
+        raise UsageError(
+            f"{path!r} is no manifest: what is to be done is said in a file of the repository, *.yaml",
+            remedy=command("{} > manifests/runs/NAME.yaml   (an example to change)", Command(example)),
+        )
     name = host_path(settings, path)
     try:
         reply = Host(settings["host"]).request("file-read", path=name)

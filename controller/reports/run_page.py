@@ -87,10 +87,22 @@ def _head(facts: Facts, name: str) -> Markup:
     return joined(
         tag("h1", name, " ", tag("span", word, class_=f"chip {kind}")),
         tag("p", facts["job"].get("task") or "", class_="soft") if facts["job"].get("task") else None,
-        tag("p", tag("code", facts["run_id"]), class_="soft small"),
+        tag("p", tag("code", facts["run_id"]), _origin(facts), class_="soft small"),
         tag("p", stopped.get("message"), class_="card") if stopped.get("message") else None,
         tag("p", "Do: ", tag("code", stopped.get("remedy"))) if stopped.get("remedy") else None,
     )
+
+
+def _origin(facts: Facts) -> str:
+    """Where, of which commit and when it began, as its first event has it."""
+    started = next((each for each in facts["events"] if each.get("kind") == "started"), {})
+    said, begun = run_parts.mapping(started.get("data")), run_parts.moment(started.get("at"))
+    parts = [
+        f"on {said['host']}" if said.get("host") else "",
+        f"commit {str(said['commit'])[:12]}" if said.get("commit") else "",
+    ]
+    parts.append(f"begun {begun:%Y-%m-%d %H:%M} UTC" if begun else "")
+    return "".join(f", {each}" for each in parts if each)
 
 
 def _state(facts: Facts) -> tuple[str, str]:
@@ -118,10 +130,16 @@ def _tiles(facts: Facts, events: Mapping[str, list[Facts]]) -> Markup:
     found.append(("duration", _duration(facts["events"])))
     names = {"gpu_hours": "GPU hours", "money": "spent"}
     found += [(names[key], run_parts.number(value)) for key, value in spent.items() if key in names]
-    found.append(("alerts", str(len(facts["alerts"] or events.get("alert", [])))))
+    found.append(("alerts", _alerts(events.get("alert", []) or facts["alerts"])))
     return tag(
         "div", *(tag("div", tag("b", value), tag("span", what), class_="tile") for what, value in found), class_="tiles"
     )
+
+
+def _alerts(found: Sequence[Facts]) -> str:
+    """How many, from the event log that the gates count as well; errors by themselves."""
+    errors = sum(each.get("level") == "ERROR" for each in found)
+    return f"{len(found)} ({errors} ERROR)" if errors else str(len(found))
 
 
 def _proven(facts: Facts) -> str:

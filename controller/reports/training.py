@@ -120,6 +120,14 @@ class EventScreen:
         where = f"goes on from {data['checkpoint']}" if data.get("checkpoint") else "begins anew: it has no checkpoint"
         self._line("ok", f"run {data.get('run')} {where}")
 
+    def _on_resume_changed(self, data: dict[str, Any], _: str) -> None:
+        changes = data.get("changes")
+        names = ", ".join(sorted(changes)) if isinstance(changes, dict) else "unknown"
+        self._line("warn", f"run {data.get('run')} was asked with other arguments: {names}")
+
+    def _on_proposal(self, data: dict[str, Any], _: str) -> None:
+        self._line("info", f"for this GPU, if you choose so in the manifest: {data.get('text')}")
+
     def _on_checkpoint_damaged(self, data: dict[str, Any], _: str) -> None:
         self._line("warn", f"{data.get('checkpoint')} cannot be used: {data.get('fact')}")
 

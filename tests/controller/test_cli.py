@@ -15,8 +15,10 @@ import typer
 
 from controller.cli import app as cli
 from controller.cli.run_options import OPTIONS
+from controller.flows.train import manifest_on_host
 from controller.reports import console, surprise
 from lanes.redaction import mask
+from manifests.errors import UsageError
 
 ROOT = Path(cli.__file__).resolve().parents[2]
 
@@ -182,3 +184,11 @@ def test_one_verb_loads_no_other_verbs_module() -> None:
     loaded = done.stdout.split()
     assert "controller.cli.sync" in loaded
     assert [name for name in loaded if name in {"controller.cli.train", "controller.cli.commit", "nbformat"}] == []
+
+
+@pytest.mark.parametrize("words", ["fine-tune a llama on my data", "train.py", ""])
+def test_words_are_no_manifest_and_the_example_is_named(words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        manifest_on_host({}, words)
+    assert "is no manifest" in str(caught.value)
+    assert "hemma train --example" in caught.value.remedy

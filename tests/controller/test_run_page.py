@@ -37,6 +37,19 @@ def test_page_shows_every_stage_number_and_place() -> None:
 
 
 @pytest.mark.req("S8-R22")
+def test_head_says_where_of_what_and_when_and_alerts_are_those_of_the_gates() -> None:
+    started = {"name": "x", "until": "job", "host": "gpu-box", "commit": "f" * 40}
+    log = [
+        {"kind": "started", "at": "2026-05-01T10:20:30.000+00:00", "data": started},
+        *({"kind": "alert", "data": {"level": level}} for level in ("ERROR", "INFO")),
+    ]
+    lines = "".join(json.dumps(each) + "\n" for each in log).encode()
+    kept = {"events.jsonl": lines, "alerts.jsonl": b'{"level": "INFO"}\n' * 5, "job.json": b"{}"}
+    text = text_of(page(facts_from("run-1", kept), NOW))
+    assert f"on gpu-box, commit {'f' * 12}, begun 2026-05-01 10:20 UTC" in text
+    assert "2 (1 ERROR)" in text
+
+
 def test_stopped_run_says_why_and_what_to_do() -> None:
     found = {**facts(), "finished": None, "evidence": facts()["evidence"][:3]}
     found["stopped"] = {"reason": "cpu_smoke_failed", "message": "KeyError: 'text'", "remedy": "hemma gates last"}

@@ -103,8 +103,13 @@ def test_other_names_are_ignored_with_a_word(tmp_path: Path) -> None:
     for name in ("checkpoint-best", "checkpoint-1.bak", "step", ".staged-checkpoint-7.1", "checkpoint-٣"):
         (tmp_path / name).mkdir()
     (tmp_path / "checkpoint-8").write_text("a file")
+    one_file = {"step9.pt", "model_step50.pt", "ckpt-100.safetensors", "epoch_3.ckpt"}
+    for name in one_file | {"notes.txt", "step.pt", "vocab.bin"}:
+        (tmp_path / name).write_text("a file")
     told: list[Damage] = []
     assert [each.step for each in listed(tmp_path, told.append)] == [1]
+    assert {each.path.name for each in told if each.kind == "one-file"} == one_file
+    told = [each for each in told if each.kind != "one-file"]
     assert {each.path.name for each in told} == {"checkpoint-best", "checkpoint-1.bak", "step", "checkpoint-٣"}
     assert {each.kind for each in told} == {"unknown-name"}
 

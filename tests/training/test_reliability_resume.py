@@ -76,7 +76,8 @@ def test_killed_job_goes_on_and_a_gate_that_failed_after_it_costs_no_second_one(
 
 def _reservations(bench: Bench) -> int:
     lines = (bench.state / "ledger.jsonl").read_text().splitlines()
-    return sum(json.loads(line)["kind"] == "reserve" for line in lines)
+    said = [json.loads(line) for line in lines]
+    return sum(each["kind"] == "reserve" and "/full_job-" in each["attempt"] for each in said)
 
 
 def _model(run: Run) -> bytes:
@@ -90,6 +91,19 @@ def test_last_stage_that_is_proven_already_is_still_the_last(bench: Bench, whole
     unknown = bench.run(code=75, resume="20200101-000000-0000")
     assert unknown.stop()["reason"] == "resume_unknown"
     assert list(unknown.stages()) == []
+
+
+def test_going_on_under_other_arguments_is_refused_or_accepted_and_said(bench: Bench, whole: dict[str, Any]) -> None:
+    first = whole["run"].run_id
+    longer = {"max_steps": 12, "logging_steps": 2}
+    refused = bench.run(code=75, resume=first, arguments=longer)
+    assert refused.stop()["reason"] == "resume_changed"
+    assert "max_steps: 8 -> 12" in refused.stop()["message"]
+    assert "logging_steps" not in refused.stop()["message"]
+    assert list(refused.stages()) == []
+    reasons = {"no-gpu": "small", "resume-changed": "four more steps, on purpose"}
+    taken = bench.run(resume=first, arguments=longer, accept=reasons, until="intake")
+    assert taken.events("resume-changed")[0]["changes"] == {"max_steps": [8, 12]}
 
 
 @pytest.mark.req("S20-R03")

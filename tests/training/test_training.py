@@ -133,6 +133,23 @@ def test_a_loss_that_diverged_ends_the_attempt(tmp_path: Path) -> None:
     assert alerts(tmp_path / "run")
 
 
+@pytest.mark.parametrize("method", ["sft", "causal-lm"])
+def test_no_row_of_the_series_stands_twice_after_a_kill_behind_the_last_checkpoint(tmp_path: Path, method: str) -> None:
+    more = {"eval_strategy": "steps", "eval_steps": 2} if method == "sft" else {}
+    job = runs.prepare(
+        tmp_path / "root", method, arguments={"max_steps": 4, "save_steps": 2, "logging_steps": 1, **more}
+    )
+    counts: list[int] = []
+    # As when it was killed while it wrote its result: the last checkpoint stands, and the job starts again.
+    for _ in range(3):
+        runs.train_here(job, tmp_path / "run")
+        rows = read_metrics(tmp_path / "run/metrics.jsonl")
+        kinds = [(row["step"], [name for name in ("eval_loss", "train_runtime") if name in row]) for row in rows]
+        assert all(kinds.count(each) == 1 for each in kinds), kinds
+        counts.append(sum("loss" in row for row in rows))
+    assert counts == [4, 4, 4]
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "stop file"])
 @pytest.mark.parametrize("method", ["sft", "causal-lm"])

@@ -81,7 +81,7 @@ def surveyed(course: Course) -> dict[str, Any]:
         raise Stop(
             "resource_unavailable",
             f"the training environment ({python}, `python:` of the manifest) {what}",
-            command("hemma run -- {} -m pip list   (the `train` group must be installed there)", python),
+            command("hemma run -- {} -m pip list   (the train group must be installed there)", python),
         )
     course.survey = end.result
     return end.result
@@ -93,6 +93,8 @@ def resources(course: Course) -> Found:
     demand_room(course)
     plan, needs = survey["plan"], course.job["resources"]["gpu"]
     gpus = survey["gpus"]
+    for each in survey["precision"].get("proposals", ()):
+        course.event("proposal", text=each)
     free, inodes = _free(course.folder)
     wanted = int(plan["checkpoint_bytes"] * 3 + GIB)
     memory = available_memory()

@@ -11,6 +11,7 @@ from lanes.gates import evaluate
 from lanes.readiness import readiness as checklist
 from training.children import ChildEnd, run_child
 from training.course import Course, Found, Stop, check
+from training.events import read_metrics
 from training.ledger import Ledger
 from training.monitor import progress_line
 from training.stages.attempts import attempt
@@ -109,6 +110,8 @@ def _child(course: Course, job_id: str, number: int) -> ChildEnd:
         is_stopping=lambda: course.is_stopping,
     )
     watch.look()
+    if end.is_ok:
+        watch.close()
     return end
 
 
@@ -133,6 +136,11 @@ class _Follow:
             self._alert(line)
         self._progress()
 
+    def close(self) -> None:
+        """The job ended well: its closing row may stand where an earlier one stood, and then no look has seen it."""
+        for row in read_metrics(self._metrics)[-1:]:
+            self._metric(row)
+
     def _progress(self) -> None:
         try:
             said: dict[str, Any] = json.loads((self._course.folder / "progress.json").read_bytes())
@@ -143,11 +151,12 @@ class _Follow:
             self._course.progress(line=progress_line(said, said.get("eta_s")), **said)
 
     def _metric(self, line: dict[str, Any]) -> None:
-        if self._is_healthy or not isinstance(line.get("loss"), int | float) or not line.get("step"):
+        loss = line.get("loss", line.get("last_loss"))
+        if self._is_healthy or not isinstance(loss, int | float) or not line.get("step"):
             return
         self._is_healthy = True
-        self._course.first_metric = {"step": line["step"], "value": line["loss"]}
-        self._course.event("first-metric", job=self._job, step=line["step"], value=line["loss"], metric="loss")
+        self._course.first_metric = {"step": line["step"], "value": loss}
+        self._course.event("first-metric", job=self._job, step=line["step"], value=loss, metric="loss")
 
     def _alert(self, line: dict[str, Any]) -> None:
         number = len(self._course.alerts)
