@@ -53,8 +53,8 @@ class Repository(Protocol):
         """Move the branch to what origin has (`remote.agent.follow`)."""
         ...
 
-    def backup(self, reason: str) -> Facts:
-        """Keep the clone's state now: `ref` names it. Raises HemmaError."""
+    def backup(self, reason: str, bounds: Facts | None = None) -> Facts:
+        """Keep the clone's state now: `ref` names it. `bounds` (keep_days, keep_gb) are those of older ones. Raises HemmaError."""
         ...
 
     def undo(self, **fields: Any) -> Facts:
@@ -92,9 +92,9 @@ class HostRepository:
     def _asked(self, verb: str, timeout_s: float, **fields: Any) -> Facts:
         return self.host.request(verb, timeout_s=max(timeout_s, silence_s() + 60.0), hear=self.hear, **fields)
 
-    def backup(self, reason: str) -> Facts:
+    def backup(self, reason: str, bounds: Facts | None = None) -> Facts:
         """Keep the clone's state now, on the host. Raises HemmaError."""
-        return _guarded(self.host.request("backup", timeout_s=STEPS_TIMEOUT_S, reason=reason))
+        return _guarded(self.host.request("backup", timeout_s=STEPS_TIMEOUT_S, reason=reason, **(bounds or {})))
 
     def undo(self, **fields: Any) -> Facts:
         """List backups or go back to one, on the host. Raises HemmaError."""
@@ -140,9 +140,9 @@ class LocalRepository:
             self.hear(text)
         return True
 
-    def backup(self, reason: str) -> Facts:
+    def backup(self, reason: str, bounds: Facts | None = None) -> Facts:
         """Keep the clone's state now, here. Raises HemmaError."""
-        return self._answer("backup", {"reason": reason})
+        return self._answer("backup", {"reason": reason, **(bounds or {})})
 
     def undo(self, **fields: Any) -> Facts:
         """List backups or go back to one, here. Raises HemmaError."""

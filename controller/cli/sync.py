@@ -226,7 +226,8 @@ def sync(
             _show_plan(found, as_json=as_json)
             return
         try:
-            backups += flow.carry_out(seen, found, say)
+            bounds = {name: settings_for(host)["backup"][name] for name in ("keep_days", "keep_gb")}
+            backups += flow.carry_out(dataclasses.replace(seen, bounds=bounds), found, say)
         finally:
             progress.clear()
         steps += found.steps

@@ -201,7 +201,8 @@ def _clones(start: str, resolved: Resolved) -> list[Row]:
 
     local = LocalRepository(work_tree.top(start))
     spec = {**resolved.settings.host.as_dict(), "root_is_own": resolved.settings.root_is_own}
-    return checkup.of_clones(status.read(local, HostRepository(spec), fetch=False))
+    picture = status.read(local, HostRepository(spec), fetch=False)
+    return checkup.of_clones({**picture, "backups_kept": resolved.settings.as_dict()["backup"]})
 
 
 def _runs(resolved: Resolved) -> Iterator[Row]:

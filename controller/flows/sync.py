@@ -39,6 +39,7 @@ class Clones:
     local_facts: Facts
     host_facts: Facts
     meant: clones.Meant
+    bounds: Facts = dataclasses.field(default_factory=dict[str, Any])  # for how long, and how much of backups is kept
 
     @property
     def states(self) -> tuple[CloneState, CloneState]:
@@ -187,7 +188,7 @@ def _keep(course: _Course, place: str) -> list[str]:
     """Keep the clone's whole state for `hemma undo`; returns the backup's name. Raises RepositoryError, NeedsPerson."""
     repository, facts = course.at(place), course.facts(place)
     try:
-        kept = repository.backup("before sync")
+        kept = repository.backup("before sync", course.seen.bounds)
     except HostRefused as refused:
         raise RepositoryError(
             f"{place}: keep a backup: {refused}", remedy=refused.remedy or "hemma status"

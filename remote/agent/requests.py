@@ -85,7 +85,7 @@ _SHAPES = {
             "dry_run": maybe(flag),
         },
     ),
-    "backup": _request({}, {"reason": text(256)}),
+    "backup": _request({}, {"reason": text(256), "keep_days": maybe(number), "keep_gb": maybe(number)}),
     "file-read": _request({"path": PATH}, {"offset": whole(), "length": whole(), "version": maybe(text(256))}),
     "file-write": _request(
         {"path": PATH},

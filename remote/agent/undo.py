@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 
-from . import backup_state, backups, launch, restore, snapshot, store
+from . import backup_state, backups, launch, restore, run_backup, snapshot, store
 from .backup_clone import Clone, replace_file
 
 _BEFORE_UNDO = restore.REASON
@@ -65,12 +65,19 @@ def _note_undone(
 
 
 def backup(request: dict[str, object]) -> dict[str, object]:
-    """Back the clone up now, for `reason`: `backup` is its name, and whether it is a new one. Raises store.Refused."""
+    """Back the clone up now, for `reason`: `backup` is its name, and whether it is a new one. Raises store.Refused.
+
+    Where `keep_days` and `keep_gb` are said, older ones beyond them are forgotten when that is due: a laptop's clone has no runs.
+    """
     guard = launch.guard_facts(_text(request.get("root")), None)
     if not guard["is_toplevel"]:
         return {"guard": guard}
     made = snapshot.take(str(guard["root"]), reason=str(request.get("reason") or "asked for"))
     assert made is not None
+    if "keep_gb" in request:
+        days, size = run_backup.bounds(request)
+        if backups.is_prune_due(str(guard["root"]), size):
+            backups.prune(str(guard["root"]), days, size)
     return {
         "guard": guard,
         "ref": made.ref,

@@ -12,12 +12,14 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from remote import delivery
+from remote.agent import backup_room
 
 SETUP = r"""
 set -e
@@ -152,6 +154,10 @@ class Sandbox:
             "LC_ALL": "C",
         }
         subprocess.run(["bash", "-c", SETUP], cwd=self.box, env=self.environ, check=True, capture_output=True)
+        # As tidied a moment ago: no run that has ended still works in a clone that is made anew.
+        tidied = backup_room.Noted(at=time.time() + 86400)
+        (self.clone / ".git/hemma").mkdir(0o700)
+        (self.clone / ".git/hemma/pruned").write_text(json.dumps(tidied._asdict()))
         shutil.copytree(self.box, self._kept, symlinks=True)
         agent = folder / "agent.zip"
         agent.write_bytes(delivery.agent_zip()[0])

@@ -132,6 +132,9 @@ def test_which_run_has_which_backup_and_what_they_take(cli: Cli, clone: Reposito
     assert run["backup"] in ok(cli, "ps", "--all", "--wide")
     assert run["backup"] not in ok(cli, "ps", "--all")
     assert "host  1 backups, 0.0 MB of disk; kept 14 days or 1 GB" in ok(cli, "status", cwd=clone.path)
+    rows = json.loads(cli("doctor", "--json", cwd=clone.path).stdout)["rows"]
+    (about,) = [row for row in rows if (row["part"], row["name"]) == ("backups", "host")]
+    assert about["fact"] == "1 take 0.00 GiB; kept 14 days or 1 GB"
 
 
 def test_names_that_mean_nothing_or_two_things_are_refused(cli: Cli, clone: RepositoryOnHost, tmp_path: Path) -> None:

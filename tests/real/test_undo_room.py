@@ -11,6 +11,7 @@ import pytest
 from remote.agent import backup_room, backups, restore, snapshot
 from remote.agent.backup_clone import Clone
 from remote.agent.snapshot_content import Limits
+from remote.repository import LocalRepository
 from tests.support import RepositoryOnHost, make_repository
 
 _MB = 1 << 20
@@ -98,6 +99,18 @@ def test_a_linked_file_counts_when_the_clone_has_it_no_longer(
     assert len(backups.backups(str(clone.path))) == 1
     restore.restore(str(clone.path), backups.backups(str(clone.path))[0].ref)
     assert (clone.path / "checkpoint").stat().st_size == _MB
+
+
+def test_a_sync_forgets_old_backups_of_a_clone_without_runs(clone: RepositoryOnHost) -> None:
+    repository = LocalRepository(str(clone.path))
+    refs: list[str] = []
+    for text in ("one", "two"):
+        (clone.path / "work").write_text(text)
+        refs.append(repository.backup("before sync")["ref"])
+    (clone.path / "work").write_text("three")
+    last = repository.backup("before sync", {"keep_days": 0.0, "keep_gb": 1.0})["ref"]
+    assert [each.ref for each in backups.backups(str(clone.path))] == [last]
+    assert last not in refs
 
 
 def test_objects_written_a_moment_ago_wait_for_the_next_time(clone: RepositoryOnHost) -> None:
