@@ -54,6 +54,8 @@ class Evidence(FileModel):
 
     `not-checked` is a stage that could not be carried out (the verifier crashed): told apart from one that failed (D8).
     `facts` are the stage's numbers by name; which of them gates and checklist read stands in lanes/readiness.py.
+    `previous` is the digest of the record before it in its run, empty for the first; `origin` that of the record in the log of
+    `run_id` which this one was taken over from, empty for a run's own (lanes/evidence_chain.py).
     """
 
     stage: Stage
@@ -65,6 +67,8 @@ class Evidence(FileModel):
     not_covered: tuple[RawText, ...] = ()
     created_at: AwareDatetime
     run_id: str = Field(min_length=1)
+    previous: str = ""
+    origin: str = ""
 
     @model_validator(mode="after")
     def _outcome_agrees_with_checks(self) -> Self:

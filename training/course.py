@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lanes.evidence_chain import digest_of
 from lanes.gates import standing
 from manifests.errors import HemmaError
 from manifests.evidence import Check, Evidence, Hashes, Outcome, Stage
 from manifests.files import read_json, write_json
 from training.content import hashes
 from training.events import EventLog
+from training.proof import evidence_of, own_fault
 
 # The job as it was asked: job.json changes with what is corrected.
 REQUEST = "request.json"
@@ -118,11 +120,27 @@ class Course:
             not_covered=found.not_covered,
             created_at=dt.datetime.now(dt.UTC),
             run_id=self.run_id,
+            previous=self._last_digest(),
         )
 
     def keep(self, evidence: Evidence) -> None:
-        """Keep evidence that an earlier run made, as the newest of this one."""
-        self._keep(evidence.model_copy(update={"sequence": len(self.evidence)}))
+        """Keep evidence that an earlier run made, as the newest of this one, by reference to that run's own record."""
+        place = {"sequence": len(self.evidence), "previous": self._last_digest()}
+        self._keep(evidence.model_copy(update={"origin": evidence.origin or digest_of(evidence), **place}))
+
+    def demand_untouched(self) -> None:
+        """Raises Stop when the log or the evidence on disk is not what this run wrote."""
+        fault = own_fault(self.folder, self.evidence)
+        if fault:
+            raise Stop(
+                "evidence_altered",
+                f"{fault}; a gate believes only what its executor recorded",
+                "hemma train MANIFEST   (from the beginning: what other runs proved still counts)",
+                needs_person=True,
+            )
+
+    def _last_digest(self) -> str:
+        return digest_of(self.evidence[-1]) if self.evidence else ""
 
     def _keep(self, evidence: Evidence) -> None:
         self.evidence.append(evidence)
@@ -134,6 +152,8 @@ class Course:
             outcome=evidence.outcome,
             hashes=evidence.hashes.as_dict(),
             sequence=evidence.sequence,
+            previous=evidence.previous,
+            evidence_sha256=digest_of(evidence),
             from_run=evidence.run_id,
         )
 
@@ -164,7 +184,7 @@ class Course:
         """Take a stage's evidence that still holds from an earlier run, the newest first; returns whether there was one."""
         now = self.hashes()
         for folder in earlier:
-            found = evidence_in(folder, stage)
+            found, _ = evidence_of(folder, stage)
             if found and standing(stage, [found], now, accepts=self.accepts).is_proven:
                 self.keep(found)
                 if stage == "data-audit":
@@ -181,14 +201,6 @@ def _say(record: dict[str, Any]) -> None:
         print(json.dumps(record), flush=True)
     except OSError:  # nobody reads: the log has it
         sys.stdout = open("/dev/null", "w", encoding="ascii")  # noqa: SIM115 - stays for the process's life
-
-
-def evidence_in(folder: Path, stage: Stage) -> Evidence | None:
-    """The evidence of a stage in a run's folder; None where there is none that can be read."""
-    try:
-        return Evidence.parse(read_json(str(folder / "evidence" / f"{stage}.json")), stage)
-    except HemmaError:  # evidence that cannot be read proves nothing
-        return None
 
 
 def earlier_runs(job: Mapping[str, Any], folder: Path) -> list[Path]:

@@ -150,6 +150,7 @@ def _run(course: Course, stage: Stage) -> Found:
     """One stage behind its gate; raises Stop when the gate is closed or the stage found something that ends the run."""
     if course.is_stopping:
         raise Stop("stopped", f"stopped before {stage}", f"hemma train --resume {course.run_id} MANIFEST")
+    course.demand_untouched()
     verdict = evaluate(stage, course.evidence, course.hashes(), accepts=course.accepts)
     if not verdict.allowed and course.was_corrected:
         _prove_again(course, stage)

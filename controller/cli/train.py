@@ -193,7 +193,7 @@ def gates(run: Run = "last", *, host: OnHost = None, as_json: AsJson = False) ->
         table.add_column(column, no_wrap=column != "FACT")
     for row in found["stages"]:
         held = f"{sum(check['held'] for check in row['checks'])}/{len(row['checks'])}" if row["checks"] else ""
-        style = {"proven": "green", "failed": "red", "changed": "yellow"}.get(row["state"], "dim")
+        style = {"proven": "green", "failed": "red", "altered": "red", "changed": "yellow"}.get(row["state"], "dim")
         table.add_row(
             row["stage"], console.plain(row["state"], style), held, console.plain(_fact(row, found["run_id"]))
         )

@@ -24,7 +24,7 @@ from manifests import places
 from manifests.commands import Command, Remedy, command, joined
 from manifests.errors import HemmaError, UsageError
 from manifests.evidence import Evidence, Hashes
-from manifests.files import atomic_write
+from manifests.files import atomic_write, parse_json
 from remote.agent.gitfacts import toplevel
 from remote.host import Host
 from remote.session import HostRefused
@@ -37,6 +37,7 @@ Event = dict[str, Any]
 FOLDER = "training"
 JOB = f"{FOLDER}/job.json"
 INDEX = f"{FOLDER}/evidence/index.json"
+EVENTS = f"{FOLDER}/events.jsonl"
 
 
 class RunStopped(HemmaError):
@@ -182,7 +183,7 @@ def files_of(settings: dict[str, Any], run: str, *paths: str) -> dict[str, Any]:
 
 def gates(settings: dict[str, Any], run: str) -> dict[str, Any]:
     """Each stage of a training run with its evidence, its checks and what is missing (S21-R03). Raises no-training-run."""
-    found = files_of(settings, run, INDEX)
+    found = files_of(settings, run, INDEX, EVENTS)
     if found[INDEX] is None:
         raise HemmaError(
             f"run {found['run_id']} is no training run, or has not begun",
@@ -192,11 +193,12 @@ def gates(settings: dict[str, Any], run: str) -> dict[str, Any]:
     index: dict[str, Any] = json.loads(found[INDEX])
     evidence = [Evidence.parse(each, INDEX) for each in index["evidence"]]
     now, accepts = Hashes.model_validate(index["hashes"]), list(index["accept"])
+    faults = _faults(evidence, found[EVENTS], found["run_id"])
     rows = [
         {
             "stage": each.stage,
-            "state": each.state,
-            "fact": each.fact,
+            "state": "altered" if each.stage in faults else each.state,
+            "fact": faults.get(each.stage, each.fact),
             "accepts": ACCEPTABLE.get(each.stage),
             "checks": next((e.as_dict()["checks"] for e in reversed(evidence) if e.stage == each.stage), []),
             "from_run": next((e.run_id for e in reversed(evidence) if e.stage == each.stage), None),
@@ -205,6 +207,24 @@ def gates(settings: dict[str, Any], run: str) -> dict[str, Any]:
     ]
     more = {key: index.get(key) for key in ("stopped", "finished")}
     return {"run_id": found["run_id"], "stages": rows, "hashes": index["hashes"], **more}
+
+
+def _faults(evidence: list[Evidence], log: bytes | None, run_id: str) -> dict[str, str]:
+    """stage -> why its newest evidence is not what the run's executor recorded, by the run's own event log."""
+    from lanes import evidence_chain
+
+    try:
+        lines = (log or b"")[: (log or b"").rfind(b"\n") + 1].splitlines()
+        records = [parse_json(line, EVENTS) for line in lines]
+        broken = evidence_chain.log_fault(records, run_id)
+    except HemmaError as error:
+        records, broken = [], error.message
+    now, found = dt.datetime.now(dt.UTC), dict[str, str]()
+    for each in {each.stage: each for each in evidence}.values():
+        fault = broken or evidence_chain.fault_of(each, records, run_id, now)
+        if fault:
+            found[each.stage] = fault
+    return found
 
 
 def report(settings: dict[str, Any], run: str, made_at: dt.datetime) -> tuple[str, str]:

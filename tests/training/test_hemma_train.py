@@ -122,11 +122,26 @@ def run_of(events: list[dict[str, Any]]) -> str:
 @pytest.mark.req("S7-R18")
 def test_a_changed_dataset_closes_the_gates_again(project: tuple[Cli, Path], tmp_path: Path) -> None:
     cli, root = project
-    train(cli, "--until", "cpu-smoke")
+    first = train(cli, "--until", "cpu-smoke")
+    forge_in_the_index(cli, run_of(first))
     with (root / "data/text.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps({"text": "one more row that nobody audited"}) + "\n")
     again = train(cli, "--until", "data-audit")
     assert next(event["data"]["from_run"] for event in again if event["kind"] == "stage") == run_of(again)
+
+
+def forge_in_the_index(cli: Cli, run: str) -> None:
+    """What somebody wrote into a run's folder by hand is shown as such, and as nothing that is proven."""
+    own = Path(cli("run", "--", "sh", "-c", 'printf %s "$HEMMA_RUN_DIR"').stdout.decode())
+    index = own.parent / run / "training/evidence/index.json"
+    kept = index.read_bytes()
+    said = json.loads(kept)
+    said["evidence"][2]["facts"]["rows"] = 1_000_000
+    index.write_text(json.dumps(said))
+    rows = {row["stage"]: row for row in json.loads(cli("gates", run, "--json").stdout)["stages"]}
+    index.write_bytes(kept)
+    assert (rows["data-audit"]["state"], rows["intake"]["state"]) == ("altered", "proven")
+    assert f"not what run {run} recorded" in rows["data-audit"]["fact"]
 
 
 @pytest.mark.req("S5-R10")
