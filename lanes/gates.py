@@ -17,11 +17,11 @@ from lanes.verdict import Reason, Verdict
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
 CONTENTS: tuple[Content, ...] = get_args(Content)
-# What each stage's finding depends on. An edited script leaves the data audit standing; all from the smoke on saw all four.
+# What each stage's finding depends on. An edited script leaves the data audit standing; all from the smoke on saw all five.
 DEPENDS_ON: Mapping[Stage, tuple[Content, ...]] = {
-    "intake": ("config", "dataset"),
-    "resources": ("config", "environment"),
-    "data-audit": ("config", "dataset", "environment"),
+    "intake": ("config", "dataset", "model"),
+    "resources": ("config", "model", "environment"),
+    "data-audit": ("config", "dataset", "model", "environment"),
 }
 # The one thing that a manifest may accept as not covered: a machine without GPU runs the preflight's CPU part.
 ACCEPTABLE = {"gpu-preflight": "no-gpu"}

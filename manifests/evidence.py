@@ -1,6 +1,6 @@
 """evidence/<stage>.json and events.jsonl: what a stage of a training run found, bound to the content it looked at.
 
-Evidence is what a gate reads (lanes/gates.py); a claim is none. `Hashes` names the four contents that a stage saw: when
+Evidence is what a gate reads (lanes/gates.py); a claim is none. `Hashes` names the five contents that a stage saw: when
 one of them is another by now, the evidence is of something else (S7-R18). Events are chained by digest (lanes/event_chain.py).
 """
 
@@ -29,7 +29,7 @@ Stage = Literal[
 ]
 # partial: all that could be run passed, and `not_covered` names what could not (S7-R10); it never counts as passed by itself.
 Outcome = Literal["passed", "partial", "failed", "not-checked"]
-Content = Literal["script", "config", "dataset", "environment"]
+Content = Literal["script", "config", "dataset", "model", "environment"]
 
 
 class Hashes(Model):
@@ -38,6 +38,7 @@ class Hashes(Model):
     script: str | None = None
     config: str | None = None
     dataset: str | None = None
+    model: str | None = None
     environment: str | None = None
 
 

@@ -60,6 +60,7 @@ class Course:
         self.first_metric: dict[str, Any] | None = None
         self.alerts: list[dict[str, Any]] = []
         self.reserved: Counter[str] = Counter()
+        self.modules: frozenset[str] = frozenset()
         self.prove_again: Callable[[], None] = lambda: None
         for name in FOLDERS:
             (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -85,7 +86,7 @@ class Course:
 
     def hashes(self) -> Hashes:
         """The contents as they are now."""
-        return hashes(self.job, self.root, self.payload_digest)
+        return hashes(self.job, self.root, self.payload_digest, self.modules)
 
     def change(self, job: dict[str, Any]) -> None:
         """Go on with other settings, which the scope guard has passed; the job as it was stays in the events."""
@@ -104,6 +105,7 @@ class Course:
 
     def record(self, stage: Stage, found: Found) -> Evidence:
         """Keep what a stage found as evidence."""
+        self._learn_modules(found.facts)
         evidence = self.made(stage, found)
         self._keep(evidence)
         return evidence
@@ -138,6 +140,13 @@ class Course:
                 "hemma train MANIFEST   (from the beginning: what other runs proved still counts)",
                 needs_person=True,
             )
+
+    def _learn_modules(self, facts: Mapping[str, Any]) -> None:
+        """The user's source files that a trial imported count as script from now on; what was proven without them is not."""
+        more = _modules_in(facts) - self.modules
+        if more and self.evidence:
+            self.modules |= more
+            self.was_corrected = True
 
     def _last_digest(self) -> str:
         return digest_of(self.evidence[-1]) if self.evidence else ""
@@ -182,10 +191,13 @@ class Course:
 
     def take_over(self, stage: Stage, earlier: Sequence[Path]) -> bool:
         """Take a stage's evidence that still holds from an earlier run, the newest first; returns whether there was one."""
-        now = self.hashes()
         for folder in earlier:
             found, _ = evidence_of(folder, stage)
-            if found and standing(stage, [found], now, accepts=self.accepts).is_proven:
+            if found is None:
+                continue
+            now = hashes(self.job, self.root, self.payload_digest, self.modules | _modules_in(found.facts))
+            if standing(stage, [found], now, accepts=self.accepts).is_proven:
+                self._learn_modules(found.facts)
                 self.keep(found)
                 if stage == "data-audit":
                     self.map_columns(found.facts.get("mapping"))
@@ -201,6 +213,13 @@ def _say(record: dict[str, Any]) -> None:
         print(json.dumps(record), flush=True)
     except OSError:  # nobody reads: the log has it
         sys.stdout = open("/dev/null", "w", encoding="ascii")  # noqa: SIM115 - stays for the process's life
+
+
+def _modules_in(facts: Mapping[str, Any]) -> frozenset[str]:
+    """The imported files that facts of a trial name, as paths inside the repository; anything else is left out."""
+    said = facts.get("modules")
+    names = [each for each in said if isinstance(each, str)] if isinstance(said, list) else []
+    return frozenset(each for each in names if not each.startswith("/") and ".." not in each.split("/"))
 
 
 def earlier_runs(job: Mapping[str, Any], folder: Path) -> list[Path]:

@@ -25,6 +25,7 @@ from manifests.commands import Command, command, joined
 from training import datasets_of_job as data
 from training.checkpoint_writer import available_memory
 from training.checkpoints import Checkpoint, newest_valid, tidy
+from training.content import imported
 from training.errors import ArgumentsRefused, CheckpointBroken, TrainingError
 from training.findings import blocking
 from training.models import load_config, parameter_count, proxy
@@ -78,6 +79,7 @@ def smoke(job: Job, folder: Path) -> dict[str, Any]:
         "used_proxy_model": source is not None,
         "proxy_reason": why,
         "seconds": round(time.monotonic() - begun, 2),
+        "modules": imported(Path.cwd()),
         "knobs": {"maxSteps": 1, "evalSteps": 1, "cpu": True, "fp32": True, "proxyModel": source is not None},
         "checks": [
             _check("one train step", result["step"] == 1, f"{result['step']} steps, loss {first}"),
@@ -123,6 +125,7 @@ def preflight(job: Job, folder: Path) -> dict[str, Any]:
         "effective_batch_size": done["effective_batch_size"],
         "tracker": "trackio" if importlib.util.find_spec("trackio") else "none",
         "not_covered": _not_covered(device),
+        "modules": imported(Path.cwd()),
         "no_gpu_reason": _no_gpu_reason(job, device),
         **facts,
         "checks": [

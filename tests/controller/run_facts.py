@@ -30,7 +30,7 @@ def facts(name: str = "tiny-text", *, said: str = "") -> dict[str, Any]:
         "run_id": RUN_ID,
         "job": _job(name, said),
         "evidence": [_evidence(stage, number, said) for number, stage in enumerate(STAGES)],
-        "hashes": dict.fromkeys(("script", "config", "dataset", "environment"), "0123456789abcdef" * 4),
+        "hashes": dict.fromkeys(("script", "config", "dataset", "model", "environment"), "0123456789abcdef" * 4),
         "stopped": None,
         "finished": "conformance",
         "events": _events(said),

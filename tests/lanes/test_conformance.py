@@ -12,7 +12,7 @@ from lanes.conformance import CRITERIA, Conformance, conformance
 from lanes.event_chain import chained
 from lanes.gates import STAGES
 
-HASHES = {"script": "s" * 64, "config": "c" * 64, "dataset": "d" * 64, "environment": "e" * 64}
+HASHES = {"script": "s" * 64, "config": "c" * 64, "dataset": "d" * 64, "model": "m" * 64, "environment": "e" * 64}
 DIGEST = "a" * 64
 Bodies = list[dict[str, Any]]
 

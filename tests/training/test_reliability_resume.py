@@ -17,12 +17,11 @@ from typing import Any
 import pytest
 
 from lanes.gates import STAGES
-from manifests.evidence import Evidence, Hashes
 from tests.training import runs
 from tests.training.bench import CANARIES, Bench, Run, wait
 from tests.training.conftest import IS_FULL
 from tests.training.test_checkpoints import DAMAGES
-from training.course import Course
+from training.course import Course, Found, check
 
 REUSED = ["data-audit", "cpu-smoke", "gpu-preflight"]
 full = pytest.mark.skipif(not IS_FULL, reason="a long one: HEMMA_FULL=1 script/test-train")
@@ -287,10 +286,11 @@ def _is_free(handle: int) -> bool:
 def test_mapping_is_taken_over_with_the_audit_that_found_it(tmp_path: Path) -> None:
     (tmp_path / "data.jsonl").write_text("{}\n")
     job: dict[str, Any] = {"name": "x", "root": str(tmp_path), "dataset": {"source": "data.jsonl", "mapping": {}}}
+    job["model"] = {"id": "me/it"}
     earlier = _course(job, tmp_path, "run-1")
     found = {"mapping": {"prompt": "question"}}
-    evidence = _evidence(earlier, found)
-    evidence.write(str(earlier.folder / "evidence/data-audit.json"))
+    earlier.event("started", run_id="run-1")
+    evidence = earlier.record("data-audit", Found("passed", (check("rows fit", True, "1 row"),), found))
     later = _course(job, tmp_path, "run-2")
     assert later.take_over("data-audit", [earlier.folder])
     assert later.job["dataset"]["mapping"] == found["mapping"]
@@ -301,18 +301,3 @@ def _course(job: dict[str, Any], root: Path, run_id: str) -> Course:
     folder = root / "runs" / run_id / "training"
     folder.mkdir(parents=True)
     return Course({**job, "run_id": run_id}, root, folder, "0" * 64)
-
-
-def _evidence(course: Course, facts: dict[str, Any]) -> Evidence:
-    import datetime as dt
-
-    hashes: Hashes = course.hashes()
-    return Evidence(
-        stage="data-audit",
-        outcome="passed",
-        sequence=0,
-        hashes=hashes,
-        facts=facts,
-        created_at=dt.datetime.now(dt.UTC),
-        run_id=course.run_id,
-    )
