@@ -1,7 +1,8 @@
 """The smallest change after a diagnosed failure that keeps the request, or the reason why a person must make it (S13-R01).
 
-Only arguments that do not touch the science move here: the OOM ladder's (effective batch unchanged), a renamed argument
-under its new name with the same value, the learning rate after a divergence. All else is for a person (S13-R44).
+Only what does not touch the science moves here: the OOM ladder's arguments (effective batch unchanged), the batch of an
+evaluation, a renamed argument under its new name with the same value, the learning rate after a divergence, a time limit within
+the caps; what passes by itself is waited for, what hung gets one more try. All else is for a person (S13-R44).
 """
 
 from __future__ import annotations
@@ -15,6 +16,12 @@ from lanes.oom_ladder import Attempt, Exhausted, Hold, MemoryState, Rung, next_r
 LEARNING_RATE = {"sft": 2e-5, "dpo": 1e-6, "grpo": 1e-6, "reward": 1e-4, "causal-lm": 6e-4}
 DIVERGED_FACTOR = 0.1
 DEFAULT_BATCH = 8
+# What passes by itself, and how long to wait for it: seconds, one after the other.
+PASSING = frozenset(
+    {"rate-limited", "capacity", "gpu-busy", "network", "network-timeout", "tracker-unreachable", "rendezvous-timeout"}
+)
+WAITS_S = (20.0, 90.0, 300.0)
+HUNG = frozenset({"stuck", "silent", "nccl-timeout"})
 # Arguments that decide what is seen, kept or loaded of a training, never what it learns.
 _BESIDE_THE_RESULT = ("logging_", "save_", "dataloader_num_workers", "dataloader_pin", "dataloader_prefetch", "disable_tqdm",
                       "report_to", "run_name", "trackio_", "push_to_hub", "hub_", "log_level", "include_num_input")  # fmt: skip
@@ -22,13 +29,20 @@ _BESIDE_THE_RESULT = ("logging_", "save_", "dataloader_num_workers", "dataloader
 
 @dataclass(frozen=True)
 class Correction:
-    """New arguments, what changed from what to what, and why; `rung` of the OOM ladder that is in force after it."""
+    """New arguments, what changed from what to what, and why; `rung` of the OOM ladder that is in force after it.
+
+    `wait_s`: seconds to wait before the next attempt; `timeout_s`: its new time limit; `rechecked_docs`: the installed
+    class whose signature the change was taken from.
+    """
 
     arguments: dict[str, Any]
     changes: dict[str, tuple[Any, Any]]
     why: str
     rung: int = 0
     effective_batch_preserved: bool = True
+    wait_s: float = 0.0
+    timeout_s: float | None = None
+    rechecked_docs: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,6 +64,11 @@ class Situation:
     devices: int = 1
     renames: Mapping[str, str] = field(default_factory=dict[str, str])
     tried: Sequence[Mapping[str, Any]] = ()
+    # The job's time limit, and the highest that its caps still hold; None where the phase has a limit of its own.
+    timeout_s: float | None = None
+    highest_timeout_s: float | None = None
+    is_in_evaluation: bool = False
+    signature: str = ""
 
 
 def correct(category: str, code: str, now: Situation) -> Correction | NoCorrection:
@@ -65,6 +84,12 @@ def _by_category(category: str, code: str, now: Situation) -> Correction | NoCor
         return _smaller(code, now)
     if category == "wrong_trainer_arg":
         return _renamed(now)
+    if code in PASSING:
+        return _later(code, now)
+    if (category, code) == ("timeout", "time-limit"):
+        return _longer(now)
+    if category == "hang_no_progress" and code in HUNG:
+        return _once_more(code, now)
     if category == "divergence_nan":
         return _slower(now)
     return NoCorrection(
@@ -82,6 +107,49 @@ def changed_arguments(before: Mapping[str, Any], after: Mapping[str, Any]) -> di
         for name in names
         if before.get(name) != after.get(name) and not name.startswith(_BESIDE_THE_RESULT)
     }
+
+
+def _later(code: str, now: Situation) -> Correction | NoCorrection:
+    """The same again after a while, each wait longer than the one before, a bounded number of times (S13-R15)."""
+    waited = sum("wait_s" in each for each in now.tried)
+    if waited == len(WAITS_S):
+        said = f"{code}: still so after {waited} waits"
+        return NoCorrection("retries_exhausted", said, "try again when the service or the card is there")
+    wait_s = WAITS_S[waited]
+    before = WAITS_S[waited - 1] if waited else 0.0
+    return Correction(dict(now.arguments), {"wait_s": (before, wait_s)}, f"{code}: waits {wait_s:.0f} s", wait_s=wait_s)
+
+
+def _longer(now: Situation) -> Correction | NoCorrection:
+    """Twice the time, if the caps hold it: it goes on from its checkpoint. Data, epochs and lengths stay (S13-R17)."""
+    if now.timeout_s is None or now.highest_timeout_s is None:
+        return NoCorrection("unrecoverable", "a trial did not end within its own limit", "hemma logs RUN")
+    after = min(2 * now.timeout_s, now.highest_timeout_s)
+    if after <= now.timeout_s:
+        why = f"the time limit of {now.timeout_s:.0f} s was reached, and the caps hold no longer one"
+        return NoCorrection("timeout", why, "raise resources.timeout and the caps in the manifest")
+    changes = {"resources.timeout": (now.timeout_s, after)}
+    return Correction(dict(now.arguments), changes, f"a time limit of {after:.0f} s, within the caps", timeout_s=after)
+
+
+def _once_more(code: str, now: Situation) -> Correction | NoCorrection:
+    if any("hung" in each for each in now.tried):
+        return NoCorrection("unrecoverable", f"{code}: it hung once more", "dump the stacks: py-spy dump --pid PID")
+    return Correction(
+        dict(now.arguments), {"hung": (code, "once more")}, f"{code}: ended, and once more from its checkpoint"
+    )
+
+
+def _smaller_evaluation(now: Situation) -> Correction | NoCorrection:
+    """An evaluation that did not fit takes a smaller batch; the training's own stays."""
+    least = int(now.arguments.get("num_generations", 8)) if now.method == "grpo" else 1
+    before = int(now.arguments.get("per_device_eval_batch_size", DEFAULT_BATCH))
+    after = max(least, before // 2)
+    if after == before:
+        return NoCorrection("retries_exhausted", "one row of the evaluation does not fit", "a larger GPU")
+    changes = {"per_device_eval_batch_size": (before, after)}
+    arguments = {**now.arguments, "per_device_eval_batch_size": after}
+    return Correction(arguments, changes, f"the evaluation did not fit: {before} rows at a time, now {after}")
 
 
 def memory_state(now: Situation) -> MemoryState:
@@ -105,6 +173,8 @@ def _smaller(code: str, now: Situation) -> Correction | NoCorrection:
             f"{code}: the host's memory ran out, not the GPU's; the ladder does not help",
             "hemma run -- free -g; end what else runs there, or give the job more memory",
         )
+    if now.is_in_evaluation:
+        return _smaller_evaluation(now)
     found = next_rung(memory_state(now), now.history)
     if isinstance(found, Rung):
         keys = {key: pair for key, pair in found.changes.items() if key not in ("devices", "hardware")}
@@ -142,7 +212,8 @@ def _renamed(now: Situation) -> Correction | NoCorrection:
         )
     arguments = {moved.get(name, name): value for name, value in now.arguments.items()}
     changes = {new: (f"{old}={now.arguments[old]!r}", now.arguments[old]) for old, new in moved.items()}
-    return Correction(arguments, changes, "; ".join(f"{old} is now {new}, same value" for old, new in moved.items()))
+    why = "; ".join(f"{old} is now {new}, same value" for old, new in moved.items())
+    return Correction(arguments, changes, why, rechecked_docs=now.signature)
 
 
 def _slower(now: Situation) -> Correction:

@@ -78,6 +78,11 @@ class Ledger:
                 self._append(Entry("settle", attempt, used))
         return lost
 
+    def committed(self) -> Amount:
+        """What all attempts of this request took or still hold reserved."""
+        with self._locked() as entries:
+            return replay(entries, self.cap).committed
+
     def spent(self) -> dict[str, float]:
         """What all attempts of this request took: money, and GPU hours."""
         with self._locked() as entries:

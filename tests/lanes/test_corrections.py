@@ -100,3 +100,51 @@ def test_money_gpu_time_and_the_unknown_need_one(changes: dict[str, object]) -> 
 @pytest.mark.req("S8-R13")
 def test_a_schedule_needs_a_human_whatever_was_said_before() -> None:
     assert not of_training({**resources(), "schedule": "weekly"}, is_approved=True).allowed
+
+
+@pytest.mark.req("S13-R15")
+@pytest.mark.parametrize(("category", "code"), [("quota_flavor_unavailable", "rate-limited"), ("unknown", "network")])
+def test_what_passes_is_waited_for_longer_each_time_and_then_asked(category: str, code: str) -> None:
+    tried: list[dict[str, Any]] = []
+    waits: list[float] = []
+    while isinstance(found := correct(category, code, Situation("sft", BASE, tried=tried)), Correction):
+        assert found.arguments == BASE
+        waits.append(found.wait_s)
+        tried.append(dict(found.changes))
+    assert waits == [20.0, 90.0, 300.0]
+    assert isinstance(found, NoCorrection)
+
+
+@pytest.mark.req("S13-R17")
+def test_a_time_limit_is_doubled_within_the_caps_and_nothing_shrinks() -> None:
+    def now(limit: float, highest: float | None) -> Situation:
+        return Situation("sft", BASE, timeout_s=limit, highest_timeout_s=highest)
+
+    found = [
+        correct("timeout", "time-limit", now(*each)) for each in ((600, 5000), (600, 900), (600, 600), (600, None))
+    ]
+    assert [each.timeout_s if isinstance(each, Correction) else each.reason for each in found] == [
+        1200.0,
+        900.0,
+        "timeout",
+        "unrecoverable",
+    ]
+    assert all(each.arguments == BASE for each in found if isinstance(each, Correction))
+
+
+@pytest.mark.req("S13-R19")
+def test_what_hung_is_tried_once_more_and_then_asked() -> None:
+    first = correct("hang_no_progress", "stuck", Situation("sft", BASE))
+    assert isinstance(first, Correction)
+    assert isinstance(correct("hang_no_progress", "stuck", Situation("sft", BASE, tried=[first.changes])), NoCorrection)
+
+
+@pytest.mark.req("S13-R10")
+def test_an_evaluation_that_does_not_fit_takes_a_smaller_batch_of_its_own() -> None:
+    said = {**BASE, "per_device_eval_batch_size": 4}
+    found = correct("oom", "cuda-oom", Situation("sft", said, (OOM,), is_in_evaluation=True))
+    assert isinstance(found, Correction)
+    assert found.changes == {"per_device_eval_batch_size": (4, 2)}
+    assert effective(found.arguments) == 16
+    one = Situation("sft", {**BASE, "per_device_eval_batch_size": 1}, (OOM,), is_in_evaluation=True)
+    assert isinstance(correct("oom", "cuda-oom", one), NoCorrection)

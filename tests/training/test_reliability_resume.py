@@ -137,10 +137,10 @@ def test_damaged_newest_checkpoint_is_told_and_the_one_before_is_used(
 @full
 @pytest.mark.req("S9-R22")
 def test_time_limit_makes_a_checkpoint_and_the_rest_follows(bench: Bench) -> None:
-    limit: dict[str, Any] = {"resources": {"gpu": "optional", "timeout": "40s"}}
+    limit: dict[str, Any] = {"resources": {"gpu": "optional", "timeout": "40s"}, "attempts": 1}
     plain = bench.run(until="healthy", **limit)
     with bench.fault(place="pause", step=3, pause_s=9):
-        late = bench.run(code=75, until="healthy", **limit)
+        late = bench.run(code=1, until="healthy", **limit)
     assert late.events("job-ended")[0]["is_timed_out"]
     assert late.events("analysis")[0]["code"] == "time-limit"
     kept = late.steps_kept()[-1]

@@ -6,6 +6,8 @@ the resolved arguments before it is made (S13-R45); the ladder's rung is carried
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +18,11 @@ from lanes.oom_ladder import Attempt
 from lanes.scope import compare
 from training.children import ChildEnd
 from training.course import Course, Stop
+from training.stages.paid import longest_job
 
+# The trainer's own evaluation in a traceback.
+_EVALUATING = re.compile(r", in (?:evaluate|evaluation_loop|prediction_step)\b")
+_TRACEBACK_CHARS = 8000
 Start = Callable[[int], ChildEnd]
 
 
@@ -66,7 +72,7 @@ def _prepare_next(course: Course, history: History, end: ChildEnd, number: int, 
     found = diagnose(end)
     is_gpu_memory = (found["category"], found["code"]) == ("oom", "cuda-oom")
     history.attempts.append(Attempt("cuda-oom" if is_gpu_memory else "other", history.rung))
-    change = correct(found["category"], found["code"], _situation(course, history))
+    change = correct(found["category"], found["code"], _situation(course, history, end.tail))
     course.event(
         "analysis",
         attempt=f"{history.phase}-{number}",
@@ -74,6 +80,7 @@ def _prepare_next(course: Course, history: History, end: ChildEnd, number: int, 
         code=found["code"],
         evidence=found["evidence"],
         change=change.why,
+        **_record(change),
         changes={key: list(pair) for key, pair in change.changes.items()} if isinstance(change, Correction) else {},
         alerts=_answered(course),
     )
@@ -83,7 +90,40 @@ def _prepare_next(course: Course, history: History, end: ChildEnd, number: int, 
         raise Stop(f"{history.phase}_{change.reason}", f"{words}. {change.why}", mend, needs_person=True)
     if is_last:
         raise Stop(f"{history.phase}_retries_exhausted", f"{words}, after {number} attempts", change.why)
-    _apply(course, history, change)
+    if change.wait_s:
+        _wait(course, history, change)
+    elif change.timeout_s is not None:
+        resources = {**course.job["resources"], "timeout_s": change.timeout_s}
+        history.tried.append(dict(change.changes))
+        course.change({**course.job, "resources": resources})
+    elif change.arguments == course.job["arguments"]:
+        history.tried.append(dict(change.changes))
+    else:
+        _apply(course, history, change)
+
+
+def _record(change: Correction | NoCorrection) -> dict[str, Any]:
+    """What an analysis says of its change beside the change itself (S13-R04). None of them changes the scope."""
+    if isinstance(change, NoCorrection):
+        return {"scopeChange": False, "unrecoverable": True}
+    return {
+        "scopeChange": False,
+        "unrecoverable": False,
+        "ladderRung": change.rung,
+        "effectiveBatchPreserved": change.effective_batch_preserved,
+        "recheckedDocs": change.rechecked_docs,
+    }
+
+
+def _wait(course: Course, history: History, change: Correction) -> None:
+    """Let `wait_s` pass; a stop meanwhile ends the run as it would end an attempt."""
+    history.tried.append(dict(change.changes))
+    course.event("wait", seconds=change.wait_s, why=change.why)
+    until = time.monotonic() + change.wait_s
+    while time.monotonic() < until:
+        if course.is_stopping:
+            raise Stop("stopped", f"{history.phase} was stopped", f"hemma train --resume {course.run_id} MANIFEST")
+        time.sleep(min(1.0, max(0.0, until - time.monotonic())))
 
 
 def _answered(course: Course) -> list[int]:
@@ -94,7 +134,14 @@ def _answered(course: Course) -> list[int]:
     return [each["sequence"] for each in found]
 
 
-def _situation(course: Course, history: History) -> Situation:
+def _signature(course: Course) -> str:
+    """The release whose own signature the survey read the names from."""
+    name = "transformers" if course.job["method"] == "causal-lm" else "trl"
+    release = ((course.survey or {}).get("versions") or {}).get(name)
+    return f"{name} {release}, its config class as installed" if release else ""
+
+
+def _situation(course: Course, history: History, tail: str) -> Situation:
     findings = (course.survey or {}).get("findings") or []
     renames = {each["name"]: each["successor"] for each in findings if each.get("successor")}
     return Situation(
@@ -104,6 +151,10 @@ def _situation(course: Course, history: History) -> Situation:
         devices=max(1, len((course.survey or {}).get("gpus") or [])),
         renames=renames,
         tried=tuple(history.tried),
+        timeout_s=float(course.job["resources"]["timeout_s"]) if history.phase == "full_job" else None,
+        highest_timeout_s=longest_job(course) if history.phase == "full_job" else None,
+        is_in_evaluation=_EVALUATING.search(tail[-_TRACEBACK_CHARS:]) is not None,
+        signature=_signature(course),
     )
 
 

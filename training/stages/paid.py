@@ -17,6 +17,7 @@ from training.ledger import Ledger
 SMOKE_TIMEOUT_S = 900.0
 PREFLIGHT_TIMEOUT_S = 1800.0
 EVALUATE_TIMEOUT_S = 3600.0
+LONGEST_S = 30 * 86400.0
 _REMEDY = "raise resources.max_cost or resources.max_gpu_hours in the manifest, or lower resources.timeout"
 
 
@@ -54,6 +55,18 @@ def demand_room(course: Course) -> None:
 def limit(course: Course, most_s: float) -> float:
     """How long a trial may take: `most_s`, and never longer than the job itself."""
     return min(most_s, float(course.job["resources"]["timeout_s"]))
+
+
+def longest_job(course: Course) -> float:
+    """The longest time limit in seconds that both caps still hold for one more attempt; 30 days at most."""
+    taken, cap = Ledger.of(course).committed(), Ledger.of(course).cap
+    hour = amount(course, float(SECONDS_PER_HOUR), "full_job")
+    found = LONGEST_S
+    if hour is not None and hour.money_micros:
+        found = min(found, (cap.money_micros - taken.money_micros) / hour.money_micros * SECONDS_PER_HOUR)
+    if hour is not None and hour.gpu_seconds:
+        found = min(found, (cap.gpu_seconds - taken.gpu_seconds) / hour.gpu_seconds * SECONDS_PER_HOUR)
+    return max(0.0, found)
 
 
 def amount(course: Course, seconds: float, phase: str) -> Amount | None:
