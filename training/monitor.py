@@ -25,6 +25,7 @@ from training.checkpoint_writer import Saved
 from training.checkpoints import Damage
 from training.errors import NoRoom, NotFinite, TrainingError
 from training.events import AlertLog, EventLog, MetricsLog, keep_reserve, read_metrics
+from training.progress import progress_line
 
 PROGRESS = "progress.json"
 STOP_FILE = "stop"
@@ -262,20 +263,6 @@ class Monitor:
         self._printed_at = now
         with contextlib.suppress(OSError):  # whoever read it is gone; the training is to reach its checkpoint
             print(progress_line(self._state | {"step": step}, self._eta_s()), flush=True)
-
-
-def progress_line(state: Mapping[str, Any], eta_s: float | None) -> str:
-    """`step 12/100  loss 2.3456  1234 tok/s  ETA 00:01:23`; a part that is not known is left out (S11-R16)."""
-    total = f"/{state['total']}" if state.get("total") else ""
-    parts = [f"step {state['step']}{total}"]
-    if isinstance(state.get("loss"), int | float):
-        parts.append(f"loss {state['loss']:.4f}")
-    if state.get("tokens_per_s"):
-        parts.append(f"{state['tokens_per_s']:.0f} tok/s")
-    if eta_s is not None:
-        minutes, seconds = divmod(round(eta_s), 60)
-        parts.append(f"ETA {minutes // 60:02d}:{minutes % 60:02d}:{seconds:02d}")
-    return "  ".join(parts)
 
 
 class _Rate:

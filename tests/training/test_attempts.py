@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,3 +94,11 @@ def test_an_evaluation_without_room_changes_only_its_own_batch(course: Course) -
     attempt(course, "full_job", lambda _: next(tries), most=3)
     assert course.job["arguments"] == {"per_device_train_batch_size": 8, "per_device_eval_batch_size": 4}
     assert analyses(course)[0]["effectiveBatchPreserved"] is True
+
+
+def test_the_executor_starts_without_the_training_libraries() -> None:
+    code = "import sys, training.executor; print(sorted({'torch', 'numpy', 'transformers', 'trl', 'datasets'} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

@@ -13,7 +13,7 @@ from training.children import ChildEnd, run_child
 from training.course import Course, Found, Stop, check
 from training.events import read_metrics
 from training.ledger import Ledger
-from training.monitor import progress_line
+from training.progress import progress_line
 from training.stages.attempts import attempt
 from training.stages.paid import paid
 
