@@ -18,6 +18,8 @@ from manifests.evidence import Evidence
 from lanes.event_chain import verify
 
 Event = Mapping[str, Any]
+# Records that count only as they were printed.
+ANCHORED = ("started", "stage")
 # Clocks of one machine, and the time that a stage takes to write what it found.
 SLACK = dt.timedelta(minutes=2)
 
@@ -28,10 +30,11 @@ def digest_of(evidence: Evidence) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-def log_fault(log: Sequence[Event], run_id: str, *, printed: str | None = None) -> str | None:
+def log_fault(log: Sequence[Event], run_id: str, *, printed: Sequence[str] | None = None) -> str | None:
     """What is wrong with a run's event log as a whole, or None.
 
-    `printed` is the digest of the first record as it was printed when it was written, where that was kept elsewhere.
+    `printed` are the digests of its records of the kinds ANCHORED as they were printed when they were written, where that was
+    kept elsewhere. The newest one may not have been printed yet.
     """
     broken = verify(log)
     if broken is not None:
@@ -39,8 +42,9 @@ def log_fault(log: Sequence[Event], run_id: str, *, printed: str | None = None) 
     started = [each for each in log if each.get("kind") == "started"]
     if len(started) != 1 or _data(started[0]).get("run_id") != run_id:
         return f"the event log is not that of run {run_id}"
-    if printed is not None and started[0].get("digest") != printed:
-        return f"the event log of run {run_id} is not the one that it wrote: it began otherwise"
+    written = [each.get("digest") for each in log if each.get("kind") in ANCHORED]
+    if printed is not None and (written[: len(printed)] != list(printed) or len(written) > len(printed) + 1):
+        return f"the event log of run {run_id} is not the one that it wrote: it printed other records"
     return None
 
 

@@ -83,14 +83,6 @@ def redact_command(argv: Sequence[str], shell: str | None = None, known: Collect
     return redact(shell, known).text if shell else shlex.join(redact_argv(argv, known))
 
 
-def redact_env(env: Mapping[str, str], known: Collection[str] = ()) -> dict[str, str]:
-    """The environment with the values of secret-sounding names masked, and secrets in other values."""
-    return {
-        name: mask("named-value") if value and _is_secret_name(name) else redact(value, known).text
-        for name, value in env.items()
-    }
-
-
 def redact_value(value: object, known: Collection[str] = (), name: str = "") -> object:
     """Nested data with the secrets in its texts masked, by the name each stands under too; lists of `argv` as commands."""
     if isinstance(value, str):

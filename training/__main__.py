@@ -12,6 +12,7 @@ from typing import Any
 
 from manifests.errors import LACKS_PACKAGE, HemmaError
 from manifests.files import read_json, write_json
+from manifests.visible import one_line
 
 USAGE = "usage: payload.zip execute JOB | work NAME JOB RESULT"
 
@@ -25,7 +26,7 @@ def main() -> int:
         if len(words) == 4 and words[0] == "work":
             return _work(words[1], Path(words[2]), words[3])
     except HemmaError as error:
-        print(f"failed   {error.message}\ndo       {error.remedy}", file=sys.stderr)
+        print(f"failed   {one_line(error.message)}\ndo       {one_line(error.remedy)}", file=sys.stderr)
         return error.exit_code
     print(USAGE, file=sys.stderr)
     return 2
@@ -36,7 +37,7 @@ def _execute(path: Path) -> int:
         from training.executor import execute
     except ModuleNotFoundError as error:
         # Before the first event: the exit code alone reaches whoever follows, this line the run's log.
-        print(f"failed   {sys.executable} lacks the package {error.name}", file=sys.stderr)
+        print(f"failed   {sys.executable} lacks the package {one_line(str(error.name))}", file=sys.stderr)
         return LACKS_PACKAGE
 
     # Beside the supervisor's own files, which have their own events.

@@ -19,7 +19,7 @@ from manifests.evidence import Check, Evidence, Hashes, Outcome, Stage
 from manifests.files import read_json, write_json
 from training.content import hashes
 from training.events import EventLog
-from training.proof import evidence_of, own_fault
+from training.proof import evidence_of, is_supervised, own_fault
 
 # The job as it was asked: job.json changes with what is corrected.
 REQUEST = "request.json"
@@ -192,7 +192,7 @@ class Course:
     def take_over(self, stage: Stage, earlier: Sequence[Path]) -> bool:
         """Take a stage's evidence that still holds from an earlier run, the newest first; returns whether there was one."""
         for folder in earlier:
-            found, _ = evidence_of(folder, stage)
+            found, _ = evidence_of(folder, stage, supervised=is_supervised(self.folder))
             if found is None:
                 continue
             now = hashes(self.job, self.root, self.payload_digest, self.modules | _modules_in(found.facts))

@@ -110,7 +110,7 @@ def _full_disk_told(folder: Path) -> Generator[None]:
 
 def _through(course: Course) -> int:
     until = course.job.get("until") or STAGES[-1]
-    where = {"host": os.uname().nodename, "commit": _head(course.root)}
+    where = {"host": os.uname().nodename, "commit": _head(course.root), "accepts": list(course.accepts)}
     course.event("started", name=course.job["name"], until=until, run_id=course.run_id, **where)
     earlier = earlier_runs(course.job, course.folder)
     resumption.settle(course)

@@ -18,11 +18,13 @@ from manifests.files import parse_json
 # What an executor writes is far below; more is a stranger's.
 EVIDENCE_BYTES = 32 << 20
 LOG_BYTES = 1 << 30
-_FIRST_LINE_BYTES = 64 << 10
 
 
-def log_of(folder: Path) -> tuple[list[dict[str, Any]], str | None]:
-    """(the records of a run's event log, what is wrong with it as a whole or None)."""
+def log_of(folder: Path, *, is_supervised: bool = False) -> tuple[list[dict[str, Any]], str | None]:
+    """(the records of a run's event log, what is wrong with it as a whole or None).
+
+    `is_supervised`: the run must have had a supervisor, which keeps what its executor printed.
+    """
     run_id = folder.parent.name
     raw, fault = _bytes_of(folder / "events.jsonl", LOG_BYTES)
     if raw is None:
@@ -37,11 +39,22 @@ def log_of(folder: Path) -> tuple[list[dict[str, Any]], str | None]:
         if not isinstance(record, dict):
             return [], f"the event log of run {run_id} has a line that is no record"
         records.append(record)
-    return records, evidence_chain.log_fault(records, run_id, printed=_printed(folder))
+    printed = _printed(folder)
+    if printed is None and is_supervised:
+        return [], f"run {run_id} has no output of its executor"
+    return records, evidence_chain.log_fault(records, run_id, printed=printed)
 
 
-def evidence_of(folder: Path, stage: Stage) -> tuple[Evidence | None, str]:
-    """(the evidence of a stage in the folder of an earlier run, what is wrong with it). None unless it is proven."""
+def is_supervised(folder: Path) -> bool:
+    """Whether the run of this folder has a supervisor (not so in tests of the executor alone)."""
+    return (folder.parent / "run.json").is_file()
+
+
+def evidence_of(folder: Path, stage: Stage, *, supervised: bool = False) -> tuple[Evidence | None, str]:
+    """(the evidence of a stage in the folder of an earlier run, what is wrong with it). None unless it is proven.
+
+    `supervised`: whoever asks has a supervisor, so that every run before it had one too; one without was made by hand.
+    """
     raw, fault = _bytes_of(folder / "evidence" / f"{stage}.json", EVIDENCE_BYTES)
     if raw is None:
         return None, fault or ""
@@ -51,10 +64,10 @@ def evidence_of(folder: Path, stage: Stage) -> tuple[Evidence | None, str]:
         return None, error.message
     if evidence.stage != stage:
         return None, f"{stage}.json is of the stage {evidence.stage}"
-    records, broken = log_of(folder)
+    records, broken = log_of(folder, is_supervised=supervised)
     fault = broken or evidence_chain.fault_of(evidence, records, folder.parent.name, dt.datetime.now(dt.UTC))
     if fault is None and evidence.origin:
-        fault = _origin_fault(folder, evidence)
+        fault = _origin_fault(folder, evidence, supervised=supervised)
     return (None, fault) if fault else (evidence, "")
 
 
@@ -78,26 +91,35 @@ def own_fault(folder: Path, evidence: Sequence[Evidence]) -> str | None:
     return None
 
 
-def _origin_fault(folder: Path, evidence: Evidence) -> str | None:
+def _origin_fault(folder: Path, evidence: Evidence, *, supervised: bool) -> str | None:
     name = evidence.run_id
     if "/" in name or name.startswith("."):
         return f"{name!r} is no run"
     origin = folder.parent.parent / name / folder.name
-    records, broken = log_of(origin)
+    records, broken = log_of(origin, is_supervised=supervised)
     return broken or evidence_chain.origin_fault(evidence, records, dt.datetime.now(dt.UTC))
 
 
-def _printed(folder: Path) -> str | None:
-    """The digest of the first record as the executor printed it into the spool of the run, outside of its own folder."""
-    raw, _ = _bytes_of(folder.parent / "logs" / "stdout.log", LOG_BYTES, most=_FIRST_LINE_BYTES)
-    try:
-        said = json.loads((raw or b"").split(b"\n", 1)[0])
-    except (ValueError, RecursionError):
-        return None
-    return str(said["digest"]) if isinstance(said, dict) and said.get("kind") == "started" else None
+def _printed(folder: Path) -> list[str] | None:
+    """The digests of the records that count, as the executor printed them into the run's output, outside of its own folder.
+
+    None where there is no such output. Other lines are what libraries print.
+    """
+    raw, _ = _bytes_of(folder.parent / "logs" / "stdout.log", LOG_BYTES)
+    found: list[str] = []
+    for line in (raw or b"").splitlines():
+        if not line.startswith(b"{") or b'"digest"' not in line:
+            continue
+        try:
+            said = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(said, dict) and said.get("kind") in evidence_chain.ANCHORED:
+            found.append(str(said.get("digest")))
+    return found or None
 
 
-def _bytes_of(path: Path, limit: int, *, most: int = -1) -> tuple[bytes | None, str | None]:
+def _bytes_of(path: Path, limit: int) -> tuple[bytes | None, str | None]:
     """(what a plain file holds, why it is not taken): a link, a pipe or an endless file is not what an executor wrote."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -107,4 +129,4 @@ def _bytes_of(path: Path, limit: int, *, most: int = -1) -> tuple[bytes | None, 
         facts = os.fstat(handle)
         if not stat.S_ISREG(facts.st_mode) or facts.st_size > limit:
             return None, f"{path.name} is no file of an executor ({facts.st_size} bytes)"
-        return file.read(most), None
+        return file.read(), None

@@ -21,7 +21,7 @@ from manifests.files import read_json
 from training.checkpoints import Checkpoint, hashed, newest_valid, read_manifest
 from training.course import REQUEST, Course, Stop
 from training.events import is_before, read, read_metrics
-from training.proof import evidence_of
+from training.proof import evidence_of, is_supervised
 
 # What a job that ended well left in the event log, and the conformance check wants to see before its result (S21).
 JOB_EVENTS = ("reserve", "submit", "first-metric", "alert", "analysis", "settle", "job-ended")
@@ -81,7 +81,7 @@ def _demand_the_same(course: Course, earlier: Path) -> None:
 def take_over_job(course: Course) -> bool:
     """Take over the job of the run that is resumed, when it had ended well and nothing has changed since; returns whether."""
     earlier = course.resumed
-    evidence = evidence_of(earlier, "job")[0] if earlier else None
+    evidence = evidence_of(earlier, "job", supervised=is_supervised(course.folder))[0] if earlier else None
     if (
         earlier is None
         or evidence is None

@@ -22,7 +22,7 @@ from lanes.gates import ACCEPTABLE, STAGES, standings
 from lanes.verdict import Verdict
 from manifests import places
 from manifests.commands import Command, Remedy, command, joined
-from manifests.errors import HemmaError, UsageError
+from manifests.errors import HemmaError, UsageError, no_answer
 from manifests.evidence import Evidence, Hashes
 from manifests.files import atomic_write, parse_json
 from remote.agent.gitfacts import toplevel
@@ -190,10 +190,11 @@ def gates(settings: dict[str, Any], run: str) -> dict[str, Any]:
             remedy="hemma ps --all",
             code="no-training-run",
         )
-    index: dict[str, Any] = json.loads(found[INDEX])
-    evidence = [Evidence.parse(each, INDEX) for each in index["evidence"]]
-    now, accepts = Hashes.model_validate(index["hashes"]), list(index["accept"])
-    faults = _faults(evidence, found[EVENTS], found["run_id"])
+    index, evidence = _index_of(found[INDEX])
+    log, broken = _log_of(found[EVENTS], found["run_id"])
+    hashes, accepts = _recorded(log)
+    now = Hashes.model_validate(hashes)
+    faults = _faults(evidence, log, broken, found["run_id"])
     rows = [
         {
             "stage": each.stage,
@@ -205,23 +206,59 @@ def gates(settings: dict[str, Any], run: str) -> dict[str, Any]:
         }
         for each in standings(evidence, now, accepts=accepts)
     ]
-    more = {key: index.get(key) for key in ("stopped", "finished")}
-    return {"run_id": found["run_id"], "stages": rows, "hashes": index["hashes"], **more}
+    said = index.get("stopped")
+    stopped = (
+        {key: str(said.get(key, "")) for key in ("reason", "message", "remedy")} if isinstance(said, dict) else None
+    )
+    more = {"stopped": stopped, "finished": index.get("finished")}
+    return {"run_id": found["run_id"], "stages": rows, "hashes": now.as_dict(), **more}
 
 
-def _faults(evidence: list[Evidence], log: bytes | None, run_id: str) -> dict[str, str]:
-    """stage -> why its newest evidence is not what the run's executor recorded, by the run's own event log."""
+def _index_of(raw: bytes) -> tuple[dict[str, Any], list[Evidence]]:
+    """(the index of a run's evidence, its records). Raises NoAnswer for anything else than what an executor writes."""
+    try:
+        index = parse_json(raw, INDEX)
+        listed = index.get("evidence")
+        if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
+            raise no_answer(f"{INDEX} lists no evidence")
+        return index, [Evidence.parse(each, INDEX) for each in listed]
+    except HemmaError as error:
+        raise no_answer(error.message) from error
+
+
+def _log_of(raw: bytes | None, run_id: str) -> tuple[list[dict[str, Any]], str | None]:
+    """(the records of a run's event log, what is wrong with it as a whole)."""
     from lanes import evidence_chain
 
     try:
-        lines = (log or b"")[: (log or b"").rfind(b"\n") + 1].splitlines()
+        lines = (raw or b"")[: (raw or b"").rfind(b"\n") + 1].splitlines()
         records = [parse_json(line, EVENTS) for line in lines]
-        broken = evidence_chain.log_fault(records, run_id)
+        return records, evidence_chain.log_fault(records, run_id)
     except HemmaError as error:
-        records, broken = [], error.message
+        return [], error.message
+
+
+def _recorded(log: list[dict[str, Any]]) -> tuple[dict[str, Any], list[str]]:
+    """(the contents' digests as the newest stage saw them, what the request accepts), from the log and no other file."""
+    hashes, accepts = dict[str, Any](), list[str]()
+    for record in log:
+        data = record.get("data")
+        if not isinstance(data, dict):
+            continue
+        if record.get("kind") == "started" and isinstance(data.get("accepts"), list):
+            accepts = [str(each) for each in data["accepts"]]
+        if record.get("kind") == "stage" and isinstance(data.get("hashes"), dict):
+            hashes = {name: each if isinstance(each, str) else None for name, each in data["hashes"].items()}
+    return {name: each for name, each in hashes.items() if name in Hashes.model_fields}, accepts
+
+
+def _faults(evidence: list[Evidence], log: list[dict[str, Any]], broken: str | None, run_id: str) -> dict[str, str]:
+    """stage -> why its newest evidence is not what the run's executor recorded, by the run's own event log."""
+    from lanes import evidence_chain
+
     now, found = dt.datetime.now(dt.UTC), dict[str, str]()
     for each in {each.stage: each for each in evidence}.values():
-        fault = broken or evidence_chain.fault_of(each, records, run_id, now)
+        fault = broken or evidence_chain.fault_of(each, log, run_id, now)
         if fault:
             found[each.stage] = fault
     return found

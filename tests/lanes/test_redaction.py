@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lanes.redaction import mask, redact, redact_argv, redact_env, secret_values
+from lanes.redaction import mask, redact, redact_argv, redact_value, secret_values
 
 pytestmark = pytest.mark.req("S20-R03")
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -165,7 +165,7 @@ def test_argv_is_masked_also_in_words_of_their_own() -> None:
 
 def test_environment_is_masked_by_name_and_by_shape() -> None:
     env = {"PATH": "/usr/bin", "HF_TOKEN": "short", "X": SHAPED["github"], "AUTHOR": "A. Person", "EMPTY_TOKEN": ""}
-    assert redact_env(env) == {
+    assert redact_value(env) == {
         "PATH": "/usr/bin",
         "HF_TOKEN": mask("named-value"),
         "X": mask("github"),

@@ -115,7 +115,19 @@ def in_the_log_too(folder: Path, **changes: Any) -> None:
     log(lambda records: of_stage(records, evidence_sha256=digest))(folder)
 
 
+def rechained(folder: Path) -> None:
+    """A fact edited, its digest put into the log, the whole chain made to fit; what the run printed lies in its spool."""
+    place = folder.parent / "logs"
+    place.mkdir(exist_ok=True)
+    (place / "stdout.log").write_bytes(b"a library says hello\n" + (folder / "events.jsonl").read_bytes())
+    assert evidence_of(folder, "data-audit")[1] == ""
+    edit(AUDIT, facts__rows=999999)(folder)
+    digest = evidence_chain.digest_of(Evidence.parse(json.loads((folder / AUDIT).read_text()), "x"))
+    log(lambda records: of_stage(records, evidence_sha256=digest), is_chained=True)(folder)
+
+
 FORGERIES: dict[str, Change] = {
+    "log chained anew from an edited record on": rechained,
     "fact edited": edit(AUDIT, facts__rows=999999),
     "checks dropped": edit(AUDIT, checks=[]),
     "check text edited": edit(AUDIT, checks=[{"name": "all good", "held": True, "fact": ""}]),
@@ -178,6 +190,13 @@ def test_a_forgery_proves_nothing_and_is_named(copied: Path, name: str) -> None:
     found, why = evidence_of(copied, "data-audit")
     assert found is None
     assert why
+
+
+def test_a_run_without_a_supervisor_is_made_by_hand_for_those_that_have_one(copied: Path) -> None:
+    assert "no output" in evidence_of(copied, "data-audit", supervised=True)[1]
+    (copied.parent / "logs").mkdir()
+    (copied.parent / "logs/stdout.log").write_bytes((copied / "events.jsonl").read_bytes())
+    assert evidence_of(copied, "data-audit", supervised=True)[1] == ""
 
 
 def test_there_are_forgeries_enough() -> None:

@@ -139,6 +139,10 @@ def forge_in_the_index(cli: Cli, run: str) -> None:
     said["evidence"][2]["facts"]["rows"] = 1_000_000
     index.write_text(json.dumps(said))
     rows = {row["stage"]: row for row in json.loads(cli("gates", run, "--json").stdout)["stages"]}
+    for broken in (b"[]", b"{}", b"[" * 100_000, b'{"evidence": [1]}', kept[: len(kept) // 2]):
+        index.write_bytes(broken)
+        done = cli("gates", run)
+        assert (done.returncode, b"Traceback" in done.stderr) == (255, False), (broken[:20], done.stderr)
     index.write_bytes(kept)
     assert (rows["data-audit"]["state"], rows["intake"]["state"]) == ("altered", "proven")
     assert f"not what run {run} recorded" in rows["data-audit"]["fact"]

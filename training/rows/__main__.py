@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 from manifests.errors import HemmaError
+from manifests.visible import one_line
 from training.rows import bundle, check
 from training.rows.engine import Asked, RowRun
 from training.rows.files import LocalFiles
@@ -32,10 +33,10 @@ def main(words: list[str] | None = None) -> int:
     try:
         return _VERBS[asked.verb](asked)
     except HemmaError as error:
-        print(f"failed   {error.message}\ndo       {error.remedy}", file=sys.stderr)
+        print(f"failed   {one_line(error.message)}\ndo       {one_line(error.remedy)}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        print(f"failed   {error}\ndo       ls -la the folder; mount it anew", file=sys.stderr)
+        print(f"failed   {one_line(str(error))}\ndo       ls -la the folder; mount it anew", file=sys.stderr)
         return 1
 
 
