@@ -20,7 +20,9 @@ EVIDENCE_BYTES = 32 << 20
 LOG_BYTES = 1 << 30
 
 
-def log_of(folder: Path, *, is_supervised: bool = False) -> tuple[list[dict[str, Any]], str | None]:
+def log_of(
+    folder: Path, *, is_supervised: bool = False, is_running: bool = False
+) -> tuple[list[dict[str, Any]], str | None]:
     """(the records of a run's event log, what is wrong with it as a whole or None).
 
     `is_supervised`: the run must have had a supervisor, which keeps what its executor printed.
@@ -42,7 +44,7 @@ def log_of(folder: Path, *, is_supervised: bool = False) -> tuple[list[dict[str,
     printed = _printed(folder)
     if printed is None and is_supervised:
         return [], f"run {run_id} has no output of its executor"
-    return records, evidence_chain.log_fault(records, run_id, printed=printed)
+    return records, evidence_chain.log_fault(records, run_id, printed=printed, is_running=is_running)
 
 
 def is_supervised(folder: Path) -> bool:
@@ -73,7 +75,7 @@ def evidence_of(folder: Path, stage: Stage, *, supervised: bool = False) -> tupl
 
 def own_fault(folder: Path, evidence: Sequence[Evidence]) -> str | None:
     """What of a run's own log and evidence on disk is no longer what its executor wrote; None when all of it is."""
-    records, broken = log_of(folder)
+    records, broken = log_of(folder, is_running=True)
     if broken:
         return broken
     newest = {each.stage: each for each in evidence}
@@ -123,10 +125,13 @@ def _bytes_of(path: Path, limit: int) -> tuple[bytes | None, str | None]:
     """(what a plain file holds, why it is not taken): a link, a pipe or an endless file is not what an executor wrote."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        return None, f"{path.name} cannot be read: {error.strerror}"
-    with os.fdopen(handle, "rb") as file:
         facts = os.fstat(handle)
+    except (OSError, ValueError) as error:
+        return None, f"{path.name} cannot be read: {error}"
+    if stat.S_ISDIR(facts.st_mode):
+        os.close(handle)
+        return None, f"{path.name} is a folder"
+    with os.fdopen(handle, "rb") as file:
         if not stat.S_ISREG(facts.st_mode) or facts.st_size > limit:
             return None, f"{path.name} is no file of an executor ({facts.st_size} bytes)"
         return file.read(), None

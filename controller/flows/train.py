@@ -257,7 +257,7 @@ def _faults(evidence: list[Evidence], log: list[dict[str, Any]], broken: str | N
     from lanes import evidence_chain
 
     now, found = dt.datetime.now(dt.UTC), dict[str, str]()
-    for each in {each.stage: each for each in evidence}.values():
+    for each in evidence:
         fault = broken or evidence_chain.fault_of(each, log, run_id, now)
         if fault:
             found[each.stage] = fault

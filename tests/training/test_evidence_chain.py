@@ -149,6 +149,7 @@ FORGERIES: dict[str, Change] = {
     "not covered hidden": edit(AUDIT, not_covered=["everything"], outcome="partial"),
     "a link": as_link,
     "a pipe": as_pipe,
+    "a folder": lambda folder: (folder / AUDIT).unlink() or (folder / AUDIT).mkdir(),
     "empty": write(AUDIT, b""),
     "deep": write(AUDIT, b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
     "no object": write(AUDIT, b"[]"),
@@ -195,8 +196,14 @@ def test_a_forgery_proves_nothing_and_is_named(copied: Path, name: str) -> None:
 def test_a_run_without_a_supervisor_is_made_by_hand_for_those_that_have_one(copied: Path) -> None:
     assert "no output" in evidence_of(copied, "data-audit", supervised=True)[1]
     (copied.parent / "logs").mkdir()
-    (copied.parent / "logs/stdout.log").write_bytes((copied / "events.jsonl").read_bytes())
+    lines = (copied / "events.jsonl").read_bytes().splitlines(keepends=True)
+    spool = copied.parent / "logs/stdout.log"
+    spool.write_bytes(b"".join(lines))
     assert evidence_of(copied, "data-audit", supervised=True)[1] == ""
+    # What a run printed may still be on its way while it goes on, never when it has ended.
+    spool.write_bytes(lines[0])
+    assert log_of(copied, is_running=True)[1] is None
+    assert "printed other records" in str(log_of(copied)[1])
 
 
 def test_there_are_forgeries_enough() -> None:
